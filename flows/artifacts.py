@@ -1,0 +1,159 @@
+"""What a run shows in Prefect: log lines, tables, plots, and the progress of long steps."""
+
+import base64
+import logging
+import time
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.logging.handlers import APILogHandler
+
+from configs.errors import EkibenError
+from configs.schema import PipelineConfig
+from flows.summary import summary
+from tasks import plots
+from tasks.manifests import EvaluationReport, GateDecision, Manifest
+from tasks.reporting import Run, figure_text
+
+log = logging.getLogger("ekiben")
+_SECONDS_BETWEEN_UPDATES = 2.0
+
+
+class _NoTracebackForBadInput(logging.Filter):
+    """Drop the traceback of an error that is addressed to the user; its message says it all."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        if isinstance(error, EkibenError):
+            record.exc_info, record.msg, record.args = None, str(error), ()
+        return True
+
+
+_hide = _NoTracebackForBadInput()
+_to_prefect = APILogHandler()
+
+
+def prepare_logging() -> None:
+    """Send Ekiben's log lines to Prefect, and bad input there without a traceback."""
+    log.setLevel(logging.INFO)
+    log.addHandler(_to_prefect)
+    for name in ("prefect.task_runs", "prefect.flow_runs"):
+        logging.getLogger(name).addFilter(_hide)
+
+
+class ProgressArtifacts:
+    """Show the progress of each long stage as a Prefect progress artifact."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, UUID] = {}
+        self._updated: dict[str, float] = {}
+
+    def __call__(self, stage: str, done: int, total: int | None, note: str) -> None:
+        """Create the stage's artifact at its first call; then update it at most every 2 s."""
+        if not total:
+            return
+        percent = round(100.0 * done / total, 1)
+        now = time.monotonic()
+        if stage not in self._ids:
+            created: Any = create_progress_artifact(percent, key=stage, description=note)
+            self._ids[stage] = created
+        elif done < total and now - self._updated[stage] < _SECONDS_BETWEEN_UPDATES:
+            return
+        else:
+            update_progress_artifact(self._ids[stage], percent, description=f"{done:,} {note}")
+        self._updated[stage] = now
+
+
+def show(manifest: Manifest | GateDecision) -> None:
+    """Log what a stage made, in one line."""
+    log.info("%s", summary(manifest))
+
+
+def show_validation(config: PipelineConfig, run: Run) -> None:
+    """Log the validation and publish its rules as a table, without any value of the data."""
+    show(run.validation)
+    create_table_artifact(
+        [
+            {
+                "expectation": rule.rule,
+                "column": rule.column,
+                "asked": rule.asked,
+                "observed": rule.observed,
+                "rows failed": rule.rows_failed if rule.takes_rows else "",
+                "met": "yes" if rule.passed else "no",
+            }
+            for rule in run.validation.rules
+        ],
+        key=_key(config, "validation"),
+        description=summary(run.validation),
+    )
+
+
+def show_evaluation(config: PipelineConfig, report: EvaluationReport) -> None:
+    """Log the evaluation and publish every figure beside the baseline's, as a table."""
+    show(report)
+    create_table_artifact(
+        [
+            {
+                "metric": name,
+                "model [95% interval]": figure_text(figure),
+                "n": figure.n,
+                "baseline [95% interval]": figure_text(report.baseline[name]),
+            }
+            for name, figure in report.figures.items()
+        ],
+        key=_key(config, "evaluation"),
+        description=summary(report),
+    )
+
+
+def show_decision(config: PipelineConfig, run: Run) -> None:
+    """Log the decision and publish it with its reasons and plots as markdown."""
+    assert run.decision is not None and run.evaluation is not None and run.checkpoint is not None
+    show(run.decision)
+    rows = [
+        f"| {rule.metric} | {figure_text(rule.figure)} | {rule.figure.n if rule.figure else ''} "
+        f"| {rule.limit:g} | **{rule.verdict}** |"
+        for rule in run.decision.rules
+    ]
+    drawn = {
+        "Figures against limits": plots.limits(run.decision.rules, run.evaluation),
+        "Confusion matrix": plots.confusion(run.evaluation),
+        "Training curve": plots.training_curve(run.checkpoint),
+    }
+    parts = [
+        f"# {config.name}: {run.decision.verdict}",
+        *(f"- {reason}" for reason in run.decision.reasons),
+        "",
+        "| metric | value [95% interval] | n | limit | verdict |",
+        "| --- | --- | --- | --- | --- |",
+        *rows,
+        "",
+        *(f"### {title}\n\n![{title}]({_image(canvas)})\n" for title, canvas in drawn.items()),
+    ]
+    create_markdown_artifact("\n".join(parts), key=_key(config, "decision"))
+
+
+def show_report(config: PipelineConfig, report: Path) -> Path:
+    """Publish where the report lies, and return it."""
+    create_link_artifact(report.as_uri(), "report", key=_key(config, "report"),
+                         description=f"The report of this run: `{report}` on the machine it ran on")
+    log.info("report: %s", report)
+    return report
+
+
+def _image(canvas: Any) -> str:
+    return f"data:image/png;base64,{base64.b64encode(plots.as_png(canvas)).decode()}"
+
+
+def _key(config: PipelineConfig, what: str) -> str:
+    """Return an artifact key; Prefect allows small letters, digits and dashes."""
+    return f"{config.name.replace('_', '-')}-{what}"

@@ -1,0 +1,33 @@
+"""The first third of the line alone, without Prefect: what `ekiben check` does."""
+
+import logging
+from pathlib import Path
+
+from configs.schema import PipelineConfig
+from flows.summary import summary
+from tasks.ingest import read_dataset
+from tasks.reporting import Run, write_report
+from tasks.splitting import split_rows
+from tasks.validation import require_valid, validate_dataset
+
+log = logging.getLogger("ekiben")
+
+
+def check_data(config: PipelineConfig) -> Path:
+    """Read, validate and split the data, write the data report and return its path.
+
+    Raises:
+        EkibenError: if the data cannot be read or is not valid; the report is written all the same
+            where validation came to an end.
+    """
+    dataset = read_dataset(config.data)
+    log.info("%s", summary(dataset))
+    validation = validate_dataset(config, dataset)
+    log.info("%s", summary(validation))
+    split = split_rows(config, validation) if validation.passed else None
+    if split is not None:
+        log.info("%s", summary(split))
+    report = write_report(Run(config, dataset, validation, split))
+    log.info("report: %s", report)
+    require_valid(validation)
+    return report

@@ -1,0 +1,117 @@
+"""The `ekiben` command. Heavy imports wait until a command needs them."""
+
+import os
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from configs.errors import EkibenError
+
+app = typer.Typer(
+    help="Turn labelled text into a classifier you can trust, served as a Bento.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+ConfigPath = Annotated[Path, typer.Argument(help="YAML file of the pipeline.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Lay key.path=value over the config; may be repeated.",
+                 metavar="KEY.PATH=VALUE"),
+]
+EXIT_CODES = {"Released": 0, "Rejected": 3, "Undecided": 4}
+
+
+@app.command()
+def run(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Run the whole line: exit 0 released, 3 rejected, 4 undecided, 2 bad config, 1 other error."""
+    from configs.loading import load_config
+
+    checked = load_config(config, overrides)
+    _prepare_prefect()
+    from rich.console import Console
+
+    from flows.terminal import print_decision, print_how_to_serve, watching
+
+    console = Console()
+    console.print(f"{checked.name}: starting Prefect", highlight=False)
+    from flows.pipeline import Outcome, pipeline
+
+    with watching(console):
+        state = pipeline(checked, return_state=True)
+    outcome = state.result(raise_on_failure=False)
+    if isinstance(outcome, BaseException):
+        raise outcome
+    assert isinstance(outcome, Outcome)
+    print_decision(console, outcome.run)
+    for line in (f"report: {outcome.report}", f"{state.name}: {state.message}"):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if outcome.record is not None:
+        console.print(f"bento: {outcome.record.tag}", highlight=False)
+        console.print("Serve it, and classify two texts:")
+        print_how_to_serve(console, checked.name)
+    raise typer.Exit(EXIT_CODES[str(state.name)])
+
+
+@app.command()
+def check(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Check config and data, and train nothing: read, validate, split, report."""
+    from configs.loading import load_config
+
+    checked = load_config(config, overrides)
+    from rich.console import Console
+
+    from flows.checking import check_data
+    from flows.terminal import watching
+
+    console = Console()
+    with watching(console):
+        check_data(checked)
+
+
+@app.command()
+def deploy(
+    configs: Annotated[list[Path], typer.Argument(help="YAML files of the pipelines.")],
+) -> None:
+    """Serve the pipelines' schedules and runs for a Prefect server, until interrupted."""
+    from configs.loading import load_config
+
+    checked = [load_config(config) for config in configs]
+    from flows.deployments import serve_deployments
+
+    serve_deployments(checked)
+
+
+@app.command()
+def report(
+    pipeline: Annotated[str, typer.Argument(help="Name of the pipeline.")],
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Print the path of the last run's report, or open it."""
+    from tasks.reporting import last_report
+
+    path = last_report(pipeline)
+    if path is None:
+        raise EkibenError(f"{pipeline}: has no report yet; run `ekiben run CONFIG` first")
+    if open_it:
+        typer.launch(str(path))
+    typer.echo(path)
+
+
+def _prepare_prefect() -> None:
+    """Let the embedded server start on a small machine, and leave the terminal to Ekiben."""
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
+
+
+def main() -> NoReturn:
+    """Run the command line; an error of Ekiben's own is printed, one problem a line."""
+    try:
+        app()
+    except EkibenError as error:
+        for problem in error.problems:
+            typer.echo(f"error: {problem}", err=True)
+        raise SystemExit(error.exit_code) from None
+    raise SystemExit(0)

@@ -1,0 +1,86 @@
+"""The line: one config in, a proven Bento out, or the reason why not."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from configs.errors import EkibenError
+from configs.schema import PipelineConfig
+from flows import artifacts
+from tasks.building import build
+from tasks.evaluation import evaluate
+from tasks.finetuning import finetune
+from tasks.gate import decide
+from tasks.ingest import ingest
+from tasks.manifests import ReleaseRecord
+from tasks.progress import listening
+from tasks.proving import prove
+from tasks.releasing import release
+from tasks.reporting import Run, write_report
+from tasks.splitting import split
+from tasks.validation import require_valid, validate
+
+log = logging.getLogger("ekiben")
+STATE_NAMES = {"pass": "Released", "reject": "Rejected", "undecided": "Undecided"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to: all that it made, its report, and the release if there is one."""
+
+    run: Run
+    report: Path
+    record: ReleaseRecord | None
+
+
+@flow(name="ekiben", flow_run_name="{config.name}", description="Labelled text in, a Bento out.")
+def pipeline(config: PipelineConfig) -> "State[Outcome]":
+    """Run the whole line for one config.
+
+    Ends Completed and named Released, Rejected or Undecided, or Failed with the problems in words.
+    """
+    artifacts.prepare_logging()
+    try:
+        with listening(artifacts.ProgressArtifacts()):
+            outcome = run_line(config)
+    except EkibenError as error:
+        return Failed(message=str(error), data=error)
+    decision = outcome.run.decision
+    assert decision is not None
+    return Completed(
+        name=STATE_NAMES[decision.verdict], message="; ".join(decision.reasons), data=outcome
+    )
+
+
+def run_line(config: PipelineConfig) -> Outcome:
+    """Take the config through every stage, in order; only a pass goes beyond the decision."""
+    dataset = ingest(config.data)
+    artifacts.show(dataset)
+    validation = validate(config, dataset)
+    artifacts.show_validation(config, Run(config, dataset, validation))
+    require_valid(validation)
+    sides = split(config, validation)
+    artifacts.show(sides)
+    checkpoint = finetune(config, sides)
+    artifacts.show(checkpoint)
+    evaluation = evaluate(config, sides, checkpoint)
+    artifacts.show_evaluation(config, evaluation)
+    decision = decide(config.gate, evaluation)
+    run = Run(config, dataset, validation, sides, checkpoint, evaluation, decision)
+    artifacts.show_decision(config, run)
+    if decision.verdict != "pass":
+        return Outcome(run, artifacts.show_report(config, write_report(run)), None)
+    bento = build(config, dataset, checkpoint, evaluation, decision)
+    artifacts.show(bento)
+    proof = prove(config, sides, evaluation, bento)
+    artifacts.show(proof)
+    run = Run(
+        config, dataset, validation, sides, checkpoint, evaluation, decision, bento, proof
+    )
+    report = write_report(run)
+    record = release(config, decision, bento, proof, report)
+    return Outcome(run, artifacts.show_report(config, report), record)

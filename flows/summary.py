@@ -1,0 +1,86 @@
+"""What each stage made, in one line for a person."""
+
+from functools import singledispatch
+
+from tasks.manifests import (
+    BentoManifest,
+    CheckpointManifest,
+    DatasetManifest,
+    EvaluationReport,
+    GateDecision,
+    Manifest,
+    ProofReport,
+    SplitManifest,
+    ValidationReport,
+)
+
+
+@singledispatch
+def summary(manifest: Manifest | GateDecision) -> str:
+    """Return one line that says what the stage made, counts and figures with their units."""
+    raise TypeError(f"no summary for {type(manifest).__name__}")
+
+
+@summary.register
+def _(manifest: DatasetManifest) -> str:
+    counts = ", ".join(f"{label} {count:,}" for label, count in manifest.label_counts.items())
+    return (
+        f"ingest: {manifest.rows:,} rows ({counts}), "
+        f"{manifest.changed_by_cleaning:,} changed by cleaning"
+    )
+
+
+@summary.register
+def _(manifest: ValidationReport) -> str:
+    failed = sum(not rule.passed for rule in manifest.rules if not rule.takes_rows)
+    return (
+        f"validate: {manifest.rows_valid:,} rows valid, {manifest.rows_quarantined:,} quarantined, "
+        f"{failed} of {sum(not rule.takes_rows for rule in manifest.rules)} table rules failed"
+    )
+
+
+@summary.register
+def _(manifest: SplitManifest) -> str:
+    sides = ", ".join(f"{side} {count:,}" for side, count in manifest.rows.items())
+    return (
+        f"split: {sides}; {manifest.duplicates_removed:,} duplicates removed, "
+        f"{manifest.conflicts_quarantined:,} conflicting rows quarantined"
+    )
+
+
+@summary.register
+def _(manifest: CheckpointManifest) -> str:
+    return (
+        f"finetune: {manifest.parameters / 1e6:.1f} M parameters on {manifest.device} "
+        f"({manifest.precision}), best of {len(manifest.epochs)} epochs is {manifest.best_epoch}, "
+        f"{manifest.seconds:.0f} s, {manifest.rows_per_second:.0f} rows/s"
+    )
+
+
+@summary.register
+def _(manifest: EvaluationReport) -> str:
+    def figure(name: str) -> str:
+        model, other = manifest.figures[name].value, manifest.baseline[name].value
+        return f"{name} {model:.4f} (baseline {other:.4f})"
+
+    names = ("accuracy", "precision.macro", "recall.macro")
+    return f"evaluate: {manifest.rows:,} test rows: {', '.join(map(figure, names))}"
+
+
+@summary.register
+def _(decision: GateDecision) -> str:
+    return f"decide: {decision.verdict}: {'; '.join(decision.reasons)}"
+
+
+@summary.register
+def _(manifest: BentoManifest) -> str:
+    return f"build: {manifest.tag}, {manifest.size_bytes / 1e6:.0f} MB"
+
+
+@summary.register
+def _(manifest: ProofReport) -> str:
+    return (
+        f"prove: {manifest.labels_equal:,} of {manifest.rows_replayed:,} labels equal over HTTP, "
+        f"p50 {manifest.latency_p50_ms:.1f} ms, p99 {manifest.latency_p99_ms:.1f} ms, "
+        f"peak memory {manifest.peak_memory_mb:.0f} MB"
+    )

@@ -1,0 +1,122 @@
+"""What a person sees in the terminal: a line a stage, live progress, the decision as a table."""
+
+import logging
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tasks.manifests import RuleVerdict
+from tasks.progress import listening
+from tasks.reporting import Run
+
+_SECONDS_BETWEEN_LINES = 5.0
+_COLOURS = {"pass": "green", "reject": "red", "undecided": "yellow"}
+CURL_EXAMPLE = '{"texts": ["Are we still on for lunch?", "WINNER! Claim your free prize now."]}'
+
+
+class Progress:
+    """Show progress on one changing line, or on a line every 5 s where the output is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._told: dict[str, float] = {}
+
+    def __call__(self, stage: str, done: int, total: int | None, note: str) -> None:
+        """Show how far the stage is."""
+        ended = total is not None and done >= total
+        now = time.monotonic()
+        pause = 0.1 if self.console.is_terminal else _SECONDS_BETWEEN_LINES
+        if not ended and now - self._told.get(stage, 0.0) < pause:
+            return
+        self._told[stage] = now
+        amount = f"{done:,}" if total is None else f"{done:,} of {total:,}"
+        text = f"  {stage}: {amount} {note}"
+        if self.console.is_terminal:
+            width = max(self.console.width - 1, 20)
+            self.console.file.write(f"\r{text[:width]:<{width}}\r")
+            self.console.file.flush()
+        else:
+            self.console.print(text, highlight=False, markup=False)
+
+
+class _Lines(logging.Handler):
+    """Print each log line of Ekiben on the console."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.INFO)
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.console.is_terminal:
+            self.console.file.write(f"\r{' ' * (self.console.width - 1)}\r")
+        self.console.print(record.getMessage(), highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def watching(console: Console) -> Iterator[None]:
+    """Print log lines and progress within the block."""
+    log = logging.getLogger("ekiben")
+    handler = _Lines(console)
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    log.propagate = False
+    try:
+        with listening(Progress(console)):
+            yield
+    finally:
+        log.removeHandler(handler)
+
+
+def print_decision(console: Console, run: Run) -> None:
+    """Print the decision: metric, value, 95% interval, n, limit, verdict, and the baseline beside."""
+    assert run.decision is not None and run.evaluation is not None
+    table = Table(title=f"{run.config.name}: {run.decision.verdict}", title_justify="left")
+    for heading in ("metric", "value", "95% interval", "n", "limit", "verdict", "baseline"):
+        table.add_column(heading, justify="left" if heading in ("metric", "verdict") else "right")
+    for rule in run.decision.rules:
+        baseline = run.evaluation.baseline.get(rule.metric)
+        colour = _COLOURS[rule.verdict]
+        table.add_row(
+            rule.metric,
+            *_figure_cells(rule),
+            f"{rule.limit:g}",
+            f"[{colour}]{rule.verdict}[/]",
+            "" if baseline is None or baseline.value is None else f"{baseline.value:.4f}",
+        )
+    console.print(table)
+
+
+def _figure_cells(rule: RuleVerdict) -> tuple[str, str, str]:
+    figure = rule.figure
+    if figure is None or figure.value is None:
+        return "undefined", "", "" if figure is None else str(figure.n)
+    interval = "" if figure.low is None else f"{figure.low:.4f} to {figure.high:.4f}"
+    return f"{figure.value:.4f}", interval, str(figure.n)
+
+
+def print_how_to_serve(console: Console, pipeline: str) -> None:
+    """Print the two lines that serve the Bento and call it; they work as printed."""
+    lines = [
+        f"{_bentoml()} serve {pipeline}:latest",
+        "curl -s http://127.0.0.1:3000/classify -H 'Content-Type: application/json' "
+        f"-d {shlex.quote(CURL_EXAMPLE)}",
+    ]
+    for line in lines:
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _bentoml() -> str:
+    """Return `bentoml` if the shell finds this environment's own, else the path to it."""
+    own = Path(sys.executable).with_name("bentoml")
+    found = shutil.which("bentoml")
+    if found is not None and Path(found).absolute() == own.absolute():
+        return "bentoml"
+    near = Path.cwd()
+    return shlex.quote(str(own.relative_to(near) if own.is_relative_to(near) else own))

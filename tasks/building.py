@@ -1,0 +1,139 @@
+"""Stage build: a Bento of the passing candidate, made where no `bentoml list` can see it."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from configs.errors import BentoError
+from configs.schema import PipelineConfig
+from tasks.digests import code_digest, value_digest
+from tasks.encoding import load_tokenizer
+from tasks.manifests import (
+    BentoManifest,
+    CheckpointManifest,
+    DatasetManifest,
+    EvaluationReport,
+    GateDecision,
+)
+from tasks.process import environment_with, tail
+from tasks.requirements import serving_requirements
+from tasks.steps import run_step, write_json
+
+SERVICE = Path(__file__).resolve().parent.parent / "bentos" / "text_classifier"
+
+
+def build_bento(
+    config: PipelineConfig,
+    dataset: DatasetManifest,
+    checkpoint: CheckpointManifest,
+    evaluation: EvaluationReport,
+    decision: GateDecision,
+) -> BentoManifest:
+    """Return the manifest of the Bento `<pipeline>:<version>`, whole, under `bento/`.
+
+    The version is the first 12 hex digits of the digest of all that goes into the Bento.
+
+    Raises:
+        BentoError: if the decision is not a pass, or `bentoml build` fails.
+    """
+    if decision.verdict != "pass":
+        raise BentoError(
+            f"{config.name}: the decision is {decision.verdict!r}; only a pass is built"
+        )
+    parents = {
+        "dataset": dataset.digest,
+        "checkpoint": checkpoint.digest,
+        "evaluation": evaluation.digest,
+        "decision": value_digest(decision.model_dump(mode="json")),
+    }
+    requirements = serving_requirements()
+    section = {
+        "name": config.name,
+        "serving": config.serving.model_dump(mode="json", exclude={"proof_rows"}),
+        "cleaning": config.data.cleaning.model_dump(mode="json"),
+        "max_length": config.training.max_length,
+        "requirements": requirements,
+    }
+    version = value_digest([section, parents, code_digest()])[:12]
+    tag = f"{config.name}:{version}"
+
+    def produce(folder: Path) -> dict[str, Any]:
+        card = _card(config, tag, parents, checkpoint, evaluation, decision)
+        # BentoML refuses a build context below a hidden folder, as the Ekiben home is by default.
+        with tempfile.TemporaryDirectory(prefix="ekiben-build-") as scratch:
+            context = Path(scratch) / "context"
+            _lay_out(context, checkpoint, requirements)
+            write_json(context / "model" / "card.json", card)
+            built = _run_bentoml(config.name, version, context, Path(scratch))
+            shutil.move(built, folder / "bento")
+        size = sum(file.stat().st_size for file in (folder / "bento").rglob("*") if file.is_file())
+        return {"tag": tag, "requirements": requirements, "size_bytes": size}
+
+    return run_step("build", BentoManifest, section=section, parents=parents, produce=produce)
+
+
+def _lay_out(context: Path, checkpoint: CheckpointManifest, requirements: tuple[str, ...]) -> None:
+    """Lay the service and the model folder side by side, as they will lie in the Bento."""
+    context.mkdir()
+    for source in sorted(SERVICE.glob("*.py")):
+        shutil.copyfile(source, context / source.name)
+    shutil.copytree(checkpoint.path("model"), context / "model")
+    (context / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
+
+
+def _card(
+    config: PipelineConfig,
+    tag: str,
+    parents: dict[str, str],
+    checkpoint: CheckpointManifest,
+    evaluation: EvaluationReport,
+    decision: GateDecision,
+) -> dict[str, Any]:
+    """Return what the service must know: labels, limits, cleaning, and why the model passed."""
+    tokenizer = load_tokenizer(checkpoint.path("model"))
+    return {
+        "pipeline": config.name,
+        "tag": tag,
+        "labels": list(config.data.label_names),
+        "max_length": config.training.max_length,
+        "pad_token_id": int(tokenizer.pad_token_id),
+        "max_texts": config.serving.max_texts,
+        "max_characters": config.serving.max_characters,
+        "cleaning": config.data.cleaning.model_dump(mode="json"),
+        "decision": decision.model_dump(mode="json"),
+        "test_rows": evaluation.rows,
+        "digests": parents,
+    }
+
+
+def _run_bentoml(name: str, version: str, context: Path, scratch: Path) -> Path:
+    """Run `bentoml build` in a store of its own and return the one Bento that it makes."""
+    bentofile = {
+        "service": "service:TextClassifier",
+        "name": name,
+        "include": ["*.py", "model/**"],
+        "python": {"requirements_txt": "requirements.txt", "lock_packages": False},
+        "envs": [{"name": "BENTOML_DO_NOT_TRACK", "value": "True"}],
+    }
+    (context / "bentofile.yaml").write_text(yaml.safe_dump(bentofile), encoding="utf-8")
+    store, log = scratch / "store", scratch / "build.log"
+    command = [sys.executable, "-m", "bentoml", "build", "--version", version, "."]
+    with log.open("w", encoding="utf-8") as output:
+        code = subprocess.run(
+            command, stdout=output, stderr=subprocess.STDOUT, check=False,
+            cwd=context, env=environment_with(BENTOML_HOME=str(store)),
+        ).returncode
+    built = store / "bentos" / name / version
+    if code != 0 or not built.is_dir():
+        raise BentoError(f"{name}:{version}: bentoml build ended with code {code}: {tail(log, 5)}")
+    return built
+
+
+build = task(build_bento, name="build", task_run_name="build", cache_policy=NO_CACHE)

@@ -1,0 +1,141 @@
+"""Stage evaluate: score the candidate and the baseline on the test split, with intervals."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from configs.schema import PipelineConfig
+from tasks.baseline import baseline_predictions
+from tasks.encoding import encode, load_tokenizer
+from tasks.figures import confusion_of, measure
+from tasks.manifests import CheckpointManifest, EvaluationReport, SplitManifest
+from tasks.process import run_worker
+from tasks.progress import report_progress
+from tasks.steps import run_step
+from tasks.worker.spec import ScoreSpec
+
+
+def evaluate_candidate(
+    config: PipelineConfig, split: SplitManifest, checkpoint: CheckpointManifest
+) -> EvaluationReport:
+    """Return figures with intervals of the candidate and of the baseline on the same test rows.
+
+    `predictions.parquet` has a line a test row: row, label, predicted, and one probability a label.
+
+    Raises:
+        TrainingError: if the scoring worker fails, with the end of its log.
+    """
+
+    def produce(folder: Path) -> dict[str, Any]:
+        return _evaluate(config, split, checkpoint, folder)
+
+    return run_step(
+        "evaluate",
+        EvaluationReport,
+        section={
+            "evaluation": config.evaluation.model_dump(mode="json"),
+            "max_length": config.training.max_length,
+            "labels": config.data.label_names,
+        },
+        parents={"split": split.digest, "checkpoint": checkpoint.digest},
+        produce=produce,
+    )
+
+
+def _evaluate(
+    config: PipelineConfig, split: SplitManifest, checkpoint: CheckpointManifest, folder: Path
+) -> dict[str, Any]:
+    labels = config.data.label_names
+    test = pq.read_table(split.path("test.parquet"))
+    numbers = {label: number for number, label in enumerate(labels)}
+    actual = np.array([numbers[label] for label in test["label"].to_pylist()], dtype=np.int64)
+    probabilities = _softmax(_logits(config, split, checkpoint, folder))
+    predicted = probabilities.argmax(axis=1).astype(np.int64)
+    _write_predictions(test, labels, predicted, probabilities, folder / "predictions.parquet")
+    samples, seed = config.evaluation.bootstrap_samples, config.evaluation.seed
+    report_progress("evaluate", 0, None, "fitting the TF-IDF baseline")
+    baseline = _baseline(config, split, numbers, test["text"].to_pylist())
+    return {
+        "rows": len(actual),
+        "labels": labels,
+        "figures": measure(predicted, actual, labels, samples, seed),
+        "baseline": measure(baseline, actual, labels, samples, seed),
+        "confusion": confusion_of(predicted, actual, len(labels)).tolist(),
+    }
+
+
+def _logits(
+    config: PipelineConfig, split: SplitManifest, checkpoint: CheckpointManifest, folder: Path
+) -> NDArray[np.float32]:
+    """Return the candidate's logits [n_test_rows, n_labels], from the worker process."""
+    tokenizer = load_tokenizer(checkpoint.path("model"))
+    rows, output = folder / "encoded", folder / "logits.npy"
+    encode(split.path("test.parquet"), tokenizer, config.data.label_names,
+           config.training.max_length, rows)
+    spec = ScoreSpec(
+        model=str(checkpoint.path("model")),
+        rows=str(rows),
+        output=str(output),
+        pad_token_id=int(tokenizer.pad_token_id),
+        device=config.training.device,
+    )
+    spec.write(folder / "score.json")
+    run_worker("score", folder / "score.json", _tell)
+    logits: NDArray[np.float32] = np.load(output)
+    for file in [*rows.iterdir(), output, folder / "score.json"]:
+        file.unlink()
+    rows.rmdir()
+    return logits
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return probabilities of logits, both [n_rows, n_labels]."""
+    wide = logits.astype(np.float64)
+    powers = np.exp(wide - wide.max(axis=1, keepdims=True))
+    total: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return total
+
+
+def _write_predictions(
+    test: pa.Table,
+    labels: tuple[str, ...],
+    predicted: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    file: Path,
+) -> None:
+    columns = {
+        "row": test["row"],
+        "label": test["label"],
+        "predicted": pa.array([labels[number] for number in predicted]),
+        "probabilities": pa.array(probabilities.tolist(), pa.list_(pa.float64(), len(labels))),
+    }
+    pq.write_table(pa.table(columns), file)
+
+
+def _baseline(
+    config: PipelineConfig, split: SplitManifest, numbers: dict[str, int], test_texts: list[str]
+) -> NDArray[np.int64]:
+    train = pq.read_table(split.path("train.parquet"))
+    return baseline_predictions(
+        train["text"].to_pylist(),
+        [numbers[label] for label in train["label"].to_pylist()],
+        test_texts,
+        config.training.class_weights,
+        config.training.seed,
+    )
+
+
+def _tell(event: dict[str, Any]) -> None:
+    if event["event"] == "scored":
+        report_progress("evaluate", event["done"], event["total"], "test rows scored")
+
+
+evaluate = task(
+    evaluate_candidate, name="evaluate", task_run_name="evaluate", cache_policy=NO_CACHE
+)

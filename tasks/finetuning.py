@@ -1,0 +1,100 @@
+"""Stage fine-tune: encode the rows, run the worker in its own process, keep the best epoch."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from configs.schema import PipelineConfig
+from tasks.encoding import encode, load_tokenizer
+from tasks.manifests import CheckpointManifest, SplitManifest
+from tasks.process import run_worker
+from tasks.progress import report_progress
+from tasks.sources import Source, fetch
+from tasks.steps import run_step
+from tasks.worker.spec import TrainSpec
+
+
+def fine_tune(config: PipelineConfig, split: SplitManifest) -> CheckpointManifest:
+    """Return the candidate: `model/` with safetensors weights, config and tokenizer.
+
+    An interrupted run goes on from its last whole checkpoint.
+
+    Raises:
+        SourceError: if the base model cannot be fetched or has no usable tokenizer.
+        TrainingError: if the worker fails, with the end of its log.
+    """
+    base = fetch(config.training.base_model)
+
+    def produce(folder: Path) -> dict[str, Any]:
+        return _train(config, split, base, folder)
+
+    return run_step(
+        "finetune",
+        CheckpointManifest,
+        section={
+            "training": config.training.model_dump(mode="json"),
+            "labels": config.data.label_names,
+        },
+        parents={"split": split.digest, "base_model": base.digest},
+        produce=produce,
+        resumable=True,
+    )
+
+
+def _train(
+    config: PipelineConfig, split: SplitManifest, base: Source, folder: Path
+) -> dict[str, Any]:
+    training, labels = config.training, config.data.label_names
+    tokenizer = load_tokenizer(base.path)
+    truncated = 0
+    for side in ("train", "validation"):
+        parquet, encoded = split.path(f"{side}.parquet"), folder / "encoded" / side
+        truncated += encode(parquet, tokenizer, labels, training.max_length, encoded)
+    section = training.model_dump(exclude={"base_model", "max_length"})
+    spec = TrainSpec(
+        base_model=str(base.path),
+        train=str(folder / "encoded" / "train"),
+        validation=str(folder / "encoded" / "validation"),
+        output=str(folder),
+        labels=list(labels),
+        pad_token_id=int(tokenizer.pad_token_id),
+        **section,
+    )
+    spec.write(folder / "train.json")
+    run_worker("train", folder / "train.json", _tell, _devices(training.device))
+    tokenizer.save_pretrained(folder / "model")
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    shutil.rmtree(folder / "encoded")
+    (folder / "train.json").unlink()
+    return {
+        "base_model": base.uri,
+        "base_model_digest": base.digest,
+        "truncated_rows": truncated,
+        **result,
+    }
+
+
+def _devices(wanted: str) -> int:
+    """Return how many processes train: one a CUDA device, or one on the CPU."""
+    import torch
+
+    return 1 if wanted == "cpu" else max(1, torch.cuda.device_count())
+
+
+def _tell(event: dict[str, Any]) -> None:
+    if event["event"] == "step":
+        note = (
+            f"updates, loss {event['loss']:.3f}, {event['rows_per_second']:.0f} rows/s, "
+            f"{event['eta_seconds']:.0f} s left"
+        )
+        report_progress("finetune", event["done"], event["total"], note)
+    elif event["event"] == "epoch":
+        note = f"epoch done, validation loss {event['loss']:.3f}, macro F1 {event['f1']:.3f}"
+        report_progress("validation", event["epoch"], None, note)
+
+
+finetune = task(fine_tune, name="finetune", task_run_name="finetune", cache_policy=NO_CACHE)

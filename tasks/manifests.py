@@ -1,0 +1,202 @@
+"""What the stages hand to one another: frozen manifests of paths, digests, counts and figures.
+
+A manifest is a few KB of JSON, written beside its artifact. Each names the digests of its parents,
+so that one can walk from a served answer back to the rows it was learned from.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from tasks.digests import value_digest
+
+Verdict = Literal["pass", "reject", "undecided"]
+
+
+class Record(BaseModel):
+    """A frozen value inside a manifest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Manifest(Record):
+    """What one step made: where (`folder`), from what (`key`, `parents`), and which files."""
+
+    key: str
+    parents: dict[str, str]
+    folder: Path
+    files: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """Return the SHA-256 of all that was made; where it lies on disk does not matter."""
+        return value_digest(self.model_dump(mode="json", exclude={"folder"}))
+
+    def path(self, name: str) -> Path:
+        """Return the whole path of one of the step's files."""
+        return self.folder / name
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Return the manifest written in `file`."""
+        return cls.model_validate_json(file.read_text(encoding="utf-8"))
+
+
+class DatasetManifest(Manifest):
+    """Rows as they were read and cleaned: `rows.parquet` with columns row, text, label."""
+
+    source: str
+    source_digest: str
+    rows: int
+    changed_by_cleaning: int
+    label_counts: dict[str, int]
+
+
+class RuleOutcome(Record):
+    """One expectation: what it asked, of which column, and how many rows it took."""
+
+    rule: str
+    column: str
+    asked: str
+    passed: bool
+    rows_failed: int
+    observed: str
+    takes_rows: bool
+
+
+class ValidationReport(Manifest):
+    """What the expectations found: `valid.parquet` and `quarantine.parquet` (row, rule, column)."""
+
+    passed: bool
+    problems: tuple[str, ...]
+    rows: int
+    rows_quarantined: int
+    rows_valid: int
+    rules: tuple[RuleOutcome, ...]
+    label_counts: dict[str, int]
+    length_histogram: dict[str, int]
+
+
+class SplitManifest(Manifest):
+    """`train.parquet`, `validation.parquet`, `test.parquet`, and the rows left out of all three."""
+
+    rows: dict[str, int]
+    label_counts: dict[str, dict[str, int]]
+    duplicates_removed: int
+    conflicts_quarantined: int
+    sampled_out: int
+
+
+class EpochFigures(Record):
+    """Figures at the end of one epoch; `f1` is the macro average on the validation split."""
+
+    epoch: int
+    step: int
+    train_loss: float
+    loss: float
+    accuracy: float
+    f1: float
+
+
+class StepFigures(Record):
+    """Training loss and learning rate at one update."""
+
+    step: int
+    loss: float
+    learning_rate: float
+
+
+class CheckpointManifest(Manifest):
+    """The candidate: `model/` with safetensors weights, config and tokenizer."""
+
+    base_model: str
+    base_model_digest: str
+    parameters: int
+    device: str
+    precision: str
+    best_epoch: int
+    stopped_early: bool
+    seconds: float
+    rows_per_second: float
+    epochs: tuple[EpochFigures, ...]
+    curve: tuple[StepFigures, ...]
+    truncated_rows: int
+
+
+class Figure(Record):
+    """One metric on the test split; `low` and `high` bound its 95% interval.
+
+    `n` is the figure's own denominator: test rows for an average, rows of the label for its
+    recall, rows given the label for its precision.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int
+    method: str
+
+
+class EvaluationReport(Manifest):
+    """Figures by name, such as `accuracy`, `precision.macro`, `recall.spam`, for two models."""
+
+    rows: int
+    labels: tuple[str, ...]
+    figures: dict[str, Figure]
+    baseline: dict[str, Figure]
+    confusion: tuple[tuple[int, ...], ...]
+
+
+class RuleVerdict(Record):
+    """One limit of the gate, judged."""
+
+    metric: str
+    limit: float
+    figure: Figure | None
+    verdict: Verdict
+    reason: str
+
+
+class GateDecision(Record):
+    """What the gate says of the candidate, and why."""
+
+    verdict: Verdict
+    rules: tuple[RuleVerdict, ...]
+    reasons: tuple[str, ...]
+    evaluation: str
+
+
+class BentoManifest(Manifest):
+    """A whole Bento in the staging store, or already in the user's store."""
+
+    tag: str
+    requirements: tuple[str, ...]
+    size_bytes: int
+
+
+class ProofReport(Manifest):
+    """What the started Bento answered over HTTP when the test split was replayed."""
+
+    rows_replayed: int
+    labels_equal: int
+    largest_difference: float
+    latency_p50_ms: float
+    latency_p99_ms: float
+    latency_requests: int
+    peak_memory_mb: float
+    seconds_to_ready: float
+
+
+class ReleaseRecord(Record):
+    """What was released, when, and from which data, config, code and decision."""
+
+    tag: str
+    pipeline: str
+    released_at: str
+    bento_path: Path
+    report: Path
+    previous: str | None
+    digests: dict[str, str]
+    config: dict[str, Any]
+    decision: GateDecision

@@ -1,0 +1,269 @@
+"""Read labelled rows strictly: exact columns, every value a string, nothing guessed.
+
+A reader that guesses turns "NA" into a gap, "007" into 7 and an extra comma into a shifted column
+without a word. These readers refuse instead, naming file, row and cure.
+"""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from configs.errors import DataError
+from configs.schema import Data, redact
+from tasks.sources import expand
+
+MAX_FIELD_CHARACTERS = 1_000_000
+
+
+class Row(NamedTuple):
+    """One labelled text as it stands in the source; `number` counts records from 1."""
+
+    number: int
+    text: str | None
+    label: str | None
+
+
+def read_rows(path: Path, data: Data) -> Iterator[Row]:
+    """Yield the rows of a file or of a folder with one folder of `.txt` files a label.
+
+    Raises:
+        DataError: at the first record that is not exactly as `data` declares, naming it.
+    """
+    kind = data.format if data.format != "auto" else _format_of(path)
+    readers = {
+        "csv": _read_delimited,
+        "tsv": _read_delimited,
+        "jsonl": _read_jsonl,
+        "parquet": _read_parquet,
+        "folder": _read_folder,
+    }
+    if path.is_dir() != (kind == "folder"):
+        expected = "a folder with one folder a label" if kind == "folder" else f"a {kind} file"
+        _refuse(path, f"expected {expected}; correct data.uri or data.format")
+    for row in readers[kind](path, data):
+        if row.number > data.max_rows:
+            _refuse(path, f"more than data.max_rows={data.max_rows} rows; raise it if that is meant")
+        _check_characters(path, row)
+        yield row
+
+
+def read_query(data: Data) -> Iterator[Row]:
+    """Yield the rows of `data.query` run on the database at `data.uri`, through SQLAlchemy.
+
+    Raises:
+        DataError: if the database or query fails, or its columns are not as declared.
+    """
+    import sqlalchemy
+
+    if data.query is None:
+        raise DataError(f"{redact(data.uri)}: a SQL source needs data.query, such as SELECT ...")
+    try:
+        engine = sqlalchemy.create_engine(expand(data.uri).partition("#")[0])
+        with engine.connect().execution_options(stream_results=True) as connection:
+            result = connection.execute(sqlalchemy.text(data.query))
+            text, label = _positions(redact(data.uri), list(result.keys()), data)
+            for number, record in enumerate(result, start=1):
+                if number > data.max_rows:
+                    _refuse(redact(data.uri), f"more than data.max_rows={data.max_rows} rows")
+                where = f"{redact(data.uri)}: row {number}"
+                row = Row(number, _as_text(where, record[text]), _as_text(where, record[label]))
+                _check_characters(redact(data.uri), row)
+                yield row
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, OSError) as error:
+        reason = redact(str(error).splitlines()[0])
+        raise DataError(
+            f"{redact(data.uri)}: query failed ({reason}); check data.uri and data.query"
+        ) from None
+
+
+def _format_of(path: Path) -> str:
+    if path.is_dir():
+        return "folder"
+    known = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+    kind = {**known, ".parquet": "parquet"}.get(path.suffix.lower())
+    if kind is None:
+        _refuse(path, f"suffix {path.suffix!r} names no format; set data.format to csv, tsv, jsonl "
+                      "or parquet")
+    return kind
+
+
+def _read_delimited(path: Path, data: Data) -> Iterator[Row]:
+    tabbed = data.format == "tsv" or (data.format == "auto" and path.suffix.lower() == ".tsv")
+    delimiter = data.delimiter or ("\t" if tabbed else ",")
+    quoting = csv.QUOTE_NONE if data.quoting == "none" else csv.QUOTE_MINIMAL
+    csv.field_size_limit(MAX_FIELD_CHARACTERS)
+    with path.open(encoding=_without_mark(data.encoding), newline="") as stream:
+        records = csv.reader(stream, delimiter=delimiter, quoting=quoting, strict=True)
+        try:
+            columns = _columns(path, records, data)
+            text, label = _positions(path, columns, data)
+            for number, record in enumerate(_not_empty(records), start=1):
+                if len(record) != len(columns):
+                    _refuse(path, f"row {number} (line {records.line_num}) has {len(record)} fields "
+                                  f"where {len(columns)} were expected; mend the row, or set "
+                                  "data.delimiter and data.quoting")
+                yield Row(number, record[text], record[label])
+        except UnicodeDecodeError as error:
+            _refuse_encoding(path, data, error)
+        except csv.Error as error:
+            _refuse(path, f"line {records.line_num}: {error}; mend it, or set data.quoting: none "
+                          "if quotes are plain letters there")
+
+
+def _not_empty(records: Iterator[list[str]]) -> Iterator[list[str]]:
+    """Skip lines with nothing at all on them, as the csv module itself defines them."""
+    return (record for record in records if record)
+
+
+def _columns(path: Path, records: Iterator[list[str]], data: Data) -> list[str]:
+    if not data.header:
+        return list(data.columns or ())
+    header = next(_not_empty(records), None)
+    if header is None:
+        _refuse(path, "is empty; expected a header line and rows")
+    if data.columns is not None and tuple(header) != data.columns:
+        _refuse(path, f"header is {header}, expected data.columns {list(data.columns)}; "
+                      "correct one of them")
+    return header
+
+
+def _positions(path: Path | str, columns: list[str], data: Data) -> tuple[int, int]:
+    """Return where the text and the label stand among the columns."""
+    doubled = sorted({name for name in columns if columns.count(name) > 1})
+    if doubled:
+        _refuse(path, f"column {doubled[0]!r} appears twice; rename one of them")
+    for role, name in (("text_column", data.text_column), ("label_column", data.label_column)):
+        if name not in columns:
+            _refuse(path, f"no column {name!r} among {columns}; set data.{role} to one of them, or "
+                          "data.delimiter if they are not split")
+    return columns.index(data.text_column), columns.index(data.label_column)
+
+
+def _read_jsonl(path: Path, data: Data) -> Iterator[Row]:
+    with path.open(encoding=_without_mark(data.encoding), newline="\n") as stream:
+        number = 0
+        try:
+            for line_number, line in enumerate(stream, start=1):
+                if not line.strip():
+                    continue
+                number += 1
+                where = f"{path}: row {number} (line {line_number})"
+                record = _json_object(where, line)
+                if data.columns is not None and set(record) != set(data.columns):
+                    raise DataError(f"{where}: keys are {sorted(record)}, expected data.columns "
+                                    f"{sorted(data.columns)}; mend the row")
+                values = [_member(where, record, name)
+                          for name in (data.text_column, data.label_column)]
+                yield Row(number, values[0], values[1])
+        except UnicodeDecodeError as error:
+            _refuse_encoding(path, data, error)
+
+
+def _json_object(where: str, line: str) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) != len(pairs):
+            raise ValueError("a key is written twice")
+        return dict(pairs)
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        record = json.loads(line, object_pairs_hook=unique, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: is not a JSON object ({error}); mend the line") from None
+    if not isinstance(record, dict):
+        raise DataError(f"{where}: is a JSON {type(record).__name__}, expected an object with keys")
+    return record
+
+
+def _member(where: str, record: dict[str, Any], name: str) -> str | None:
+    if name not in record:
+        raise DataError(f"{where}: has no key {name!r}, only {sorted(record)}; set data.text_column "
+                        "and data.label_column, or mend the row")
+    return _as_text(where, record[name])
+
+
+def _as_text(where: str, value: Any) -> str | None:
+    """Return a string or whole number as text; a float or flag would have to be guessed at."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise DataError(f"{where}: holds a {type(value).__name__} where text was expected; write it as "
+                    "a string in the source")
+
+
+def _read_parquet(path: Path, data: Data) -> Iterator[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            unpacked = sum(
+                file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups)
+            )
+            if unpacked > data.max_megabytes * 1_000_000:
+                _refuse(path, f"unpacks to {unpacked // 1_000_000} MB, above data.max_megabytes="
+                              f"{data.max_megabytes}; raise the limit if that is meant")
+            columns = file.schema_arrow.names
+            _positions(path, columns, data)
+            if data.columns is not None and tuple(columns) != data.columns:
+                _refuse(path, f"columns are {columns}, expected data.columns {list(data.columns)}")
+            number = 0
+            wanted = [data.text_column, data.label_column]
+            for batch in file.iter_batches(batch_size=4096, columns=wanted):
+                texts = batch.column(data.text_column).to_pylist()
+                labels = batch.column(data.label_column).to_pylist()
+                for text, label in zip(texts, labels, strict=True):
+                    number += 1
+                    where = f"{path}: row {number}"
+                    yield Row(number, _as_text(where, text), _as_text(where, label))
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        _refuse(path, f"is not a readable Parquet file ({reason}); write it again")
+
+
+def _read_folder(path: Path, data: Data) -> Iterator[Row]:
+    folders = sorted(child for child in path.iterdir() if child.is_dir())
+    if not folders:
+        _refuse(path, "holds no folders; expected one folder a label, with .txt files in each")
+    files = [file for folder in folders for file in sorted(folder.glob("*.txt"))]
+    for number, file in enumerate(files, start=1):
+        if file.stat().st_size > 4 * MAX_FIELD_CHARACTERS:
+            _refuse(file, f"is larger than {4 * MAX_FIELD_CHARACTERS} bytes; one file is one text")
+        try:
+            text = file.read_text(encoding=_without_mark(data.encoding))
+        except UnicodeDecodeError as error:
+            _refuse_encoding(file, data, error)
+        yield Row(number, text, file.parent.name)
+
+
+def _without_mark(encoding: str) -> str:
+    """Read a UTF-8 byte order mark as a mark, never as the first letter of the first column."""
+    return "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+
+
+def _check_characters(path: Path | str, row: Row) -> None:
+    for value in (row.text, row.label):
+        if value is None:
+            continue
+        if len(value) > MAX_FIELD_CHARACTERS:
+            _refuse(path, f"row {row.number} has a field of {len(value)} characters, above "
+                          f"{MAX_FIELD_CHARACTERS}; split or drop it")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            _refuse(path, f"row {row.number} holds half of a surrogate pair, which is no character; "
+                          "write the source again as UTF-8")
+
+
+def _refuse_encoding(path: Path, data: Data, error: UnicodeDecodeError) -> NoReturn:
+    _refuse(path, f"is not {data.encoding} (byte 0x{error.object[error.start]:02x}: {error.reason}); "
+                  "set data.encoding to what it was written in, such as latin-1 or gb18030")
+
+
+def _refuse(path: Path | str, problem: str) -> NoReturn:
+    raise DataError(f"{path}: {problem}") from None

@@ -1,0 +1,153 @@
+"""Stage release: one rename makes the proven Bento visible, then `latest` moves to it."""
+
+import logging
+import os
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from configs.errors import BentoError
+from configs.schema import PipelineConfig, redact
+from tasks.digests import file_digests, value_digest
+from tasks.manifests import (
+    BentoManifest,
+    GateDecision,
+    ProofReport,
+    ReleaseRecord,
+)
+from tasks.steps import home, sync_folder, write_json, write_text
+
+log = logging.getLogger("ekiben")
+
+
+def bento_store() -> Path:
+    """Return BentoML's store: `$BENTOML_HOME`, else `~/bentoml`."""
+    return Path(os.environ.get("BENTOML_HOME") or Path.home() / "bentoml").expanduser()
+
+
+def release_bento(
+    config: PipelineConfig,
+    decision: GateDecision,
+    bento: BentoManifest,
+    proof: ProofReport,
+    report: Path,
+) -> ReleaseRecord:
+    """Put the proven Bento into the user's store, move `latest`, and record the release.
+
+    The Bento is copied to a staging folder on the store's file system, checked against its
+    manifest, and renamed into place: the store never holds a part of it. The report and the proof
+    travel in the Bento's own folder.
+
+    Raises:
+        BentoError: if decision, proof and Bento do not belong together, or the copy is not whole.
+    """
+    _require_chain(decision, bento, proof)
+    name, _, version = bento.tag.partition(":")
+    place = bento_store() / "bentos" / name / version
+    pointer = place.parent / "latest"
+    previous = _previous(pointer, version)
+    record_file = home() / "releases" / name / f"{version}.json"
+    if record_file.exists() and _is_whole(place, bento):
+        log.info("release: reused %s, nothing changed", bento.tag)
+        record = ReleaseRecord.model_validate_json(record_file.read_text(encoding="utf-8"))
+    else:
+        _move_in(bento, proof, report, place)
+        record = _record(config, decision, bento, proof, report, place, previous)
+        record_file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(record_file, record.model_dump(mode="json"))
+    write_text(pointer, version)
+    return record
+
+
+def _require_chain(decision: GateDecision, bento: BentoManifest, proof: ProofReport) -> None:
+    chained = (
+        decision.verdict == "pass"
+        and bento.parents["decision"] == value_digest(decision.model_dump(mode="json"))
+        and proof.parents["bento"] == bento.digest
+    )
+    if not chained:
+        raise BentoError(
+            f"{bento.tag}: decision, Bento and proof are not of one run; only a Bento that passed "
+            "and was proven is released"
+        )
+
+
+def _previous(pointer: Path, version: str) -> str | None:
+    """Return the tag that `latest` names now, if it is another one."""
+    if not pointer.exists():
+        return None
+    named = pointer.read_text(encoding="utf-8").strip()
+    return f"{pointer.parent.name}:{named}" if named and named != version else None
+
+
+def _is_whole(place: Path, bento: BentoManifest) -> bool:
+    """Return whether the place holds every file of the Bento as it was built."""
+    return place.is_dir() and _built_files(bento).items() <= file_digests(place).items()
+
+
+def _built_files(bento: BentoManifest) -> dict[str, str]:
+    inside = "bento/"
+    return {
+        name.removeprefix(inside): digest
+        for name, digest in bento.files.items()
+        if name.startswith(inside)
+    }
+
+
+def _move_in(bento: BentoManifest, proof: ProofReport, report: Path, place: Path) -> None:
+    staging = bento_store() / ".ekiben-staging" / f"{place.parent.name}-{place.name}"
+    replaced = staging.with_name(f"{staging.name}.replaced")
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        shutil.copytree(bento.path("bento"), staging)
+        if not _is_whole(staging, bento):
+            raise BentoError(
+                f"{bento.tag}: its copy at {staging} differs from what was proven; check the disk"
+            )
+        shutil.copyfile(report, staging / "report.html")
+        write_json(staging / "proof.json", proof.model_dump(mode="json", exclude={"folder"}))
+        for folder in [staging, *(path for path in staging.rglob("*") if path.is_dir())]:
+            sync_folder(folder)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.exists():
+            os.rename(place, replaced)
+        os.rename(staging, place)
+        sync_folder(place.parent)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _record(
+    config: PipelineConfig,
+    decision: GateDecision,
+    bento: BentoManifest,
+    proof: ProofReport,
+    report: Path,
+    place: Path,
+    previous: str | None,
+) -> ReleaseRecord:
+    settings = config.model_dump(mode="json")
+    settings["data"]["uri"] = redact(config.data.uri)
+    return ReleaseRecord(
+        tag=bento.tag,
+        pipeline=config.name,
+        released_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        bento_path=place,
+        report=report,
+        previous=previous,
+        digests={
+            **bento.parents,
+            "bento": bento.digest,
+            "proof": proof.digest,
+            "config": value_digest(settings),
+        },
+        config=settings,
+        decision=decision,
+    )
+
+
+release = task(release_bento, name="release", task_run_name="release", cache_policy=NO_CACHE)

@@ -1,0 +1,42 @@
+"""The exact Python requirements that serving needs, read from what is installed here."""
+
+from importlib.metadata import PackageNotFoundError, requires, version
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from configs.errors import BentoError
+
+SERVING_ROOTS = ("bentoml", "torch", "transformers", "safetensors", "numpy", "pydantic")
+
+
+def serving_requirements(roots: tuple[str, ...] = SERVING_ROOTS) -> tuple[str, ...]:
+    """Return `name==version` for the roots and all they need here, sorted; no index is asked.
+
+    A build's local label (`2.13.0+cpu`) is left out, since an index holds the plain version.
+
+    Raises:
+        BentoError: if one of them is not installed.
+    """
+    found: dict[str, str] = {}
+    waiting = [Requirement(root) for root in roots]
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if name not in found:
+            try:
+                found[name] = version(name).partition("+")[0]
+            except PackageNotFoundError:
+                raise BentoError(
+                    f"serving needs {name!r}, which is not installed; run `pip install -c "
+                    "constraints.txt -e .` again"
+                ) from None
+        extras = requirement.extras or {""}
+        for line in requires(name) or []:
+            needed = Requirement(line)
+            applies = needed.marker is None or any(
+                needed.marker.evaluate({"extra": extra}) for extra in extras
+            )
+            if applies and (canonicalize_name(needed.name) not in found or needed.extras):
+                waiting.append(needed)
+    return tuple(f"{name}=={number}" for name, number in sorted(found.items()))

@@ -1,0 +1,120 @@
+"""Content-addressed steps: an output folder is named by all that went into it, and is whole.
+
+A step writes under a staging name and is renamed when its manifest is on disk. A second run with
+the same inputs finds the folder, checks the digests, and does nothing.
+"""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from filelock import FileLock
+from pydantic import ValidationError
+
+from tasks.digests import code_digest, file_digests, value_digest
+from tasks.manifests import Manifest
+
+log = logging.getLogger("ekiben")
+
+M = TypeVar("M", bound=Manifest)
+MANIFEST = "manifest.json"
+
+
+def home() -> Path:
+    """Return the folder of all of Ekiben's own files: `$EKIBEN_HOME`, else `~/.ekiben`."""
+    return Path(os.environ.get("EKIBEN_HOME") or Path.home() / ".ekiben").expanduser().absolute()
+
+
+def run_step(
+    stage: str,
+    manifest_type: type[M],
+    *,
+    section: Any,
+    parents: Mapping[str, str],
+    produce: Callable[[Path], dict[str, Any]],
+    resumable: bool = False,
+) -> M:
+    """Return the stage's manifest, made by `produce(staging folder)` unless it is there already.
+
+    The key is the SHA-256 of the stage, its config `section`, its parents' digests and the code.
+    `produce` returns the fields that its own manifest adds. With `resumable`, what an interrupted
+    run left in the staging folder is kept for `produce` to go on from; else it is cleared. A file
+    lock makes a second process wait and then reuse.
+    """
+    key = value_digest(
+        {"stage": stage, "section": section, "parents": dict(parents), "code": code_digest()}
+    )
+    folder = home() / "steps" / stage / key[:16]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / f".{key[:16]}.lock"):
+        known = _read_whole(folder, manifest_type)
+        if known is not None:
+            log.info("%s: reused %s, nothing changed", stage, key[:16])
+            return known
+        staging = folder.parent / f".{key[:16]}.staging"
+        if not resumable:
+            shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(exist_ok=True)
+        try:
+            fields = produce(staging)
+            manifest = manifest_type(
+                key=key,
+                parents=dict(parents),
+                folder=folder,
+                files=file_digests(staging),
+                **fields,
+            )
+            write_json(staging / MANIFEST, manifest.model_dump(mode="json"))
+        except BaseException:
+            if not resumable:
+                shutil.rmtree(staging, ignore_errors=True)
+            raise
+        os.rename(staging, folder)
+        sync_folder(folder.parent)
+        return manifest
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    write_text(file, json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the whole new one, never a part."""
+    partial = file.with_name(f".{file.name}.partial")
+    with partial.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(partial, file)
+    sync_folder(file.parent)
+
+
+def _read_whole(folder: Path, manifest_type: type[M]) -> M | None:
+    """Return the folder's manifest if every file is there as written; else clear the folder."""
+    if not folder.exists():
+        return None
+    try:
+        manifest = manifest_type.read(folder / MANIFEST)
+        found = file_digests(folder)
+        found.pop(MANIFEST)
+        if found == manifest.files:
+            return manifest.model_copy(update={"folder": folder})
+        log.warning("%s: files differ from their manifest; the step is made again", folder)
+    except (OSError, ValidationError, KeyError) as error:
+        log.warning("%s: has no usable manifest (%s); made again", folder, type(error).__name__)
+    shutil.rmtree(folder)
+    return None
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside the folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

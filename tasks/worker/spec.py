@@ -1,0 +1,60 @@
+"""What the worker is asked to do: a JSON file written by the stage that starts it."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+
+@dataclass(frozen=True)
+class _Spec:
+    def write(self, file: Path) -> None:
+        """Write the spec as JSON."""
+        file.write_text(json.dumps(asdict(self), indent=2), encoding="utf-8")
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Return the spec in a JSON file."""
+        return cls(**json.loads(file.read_text(encoding="utf-8")))
+
+
+@dataclass(frozen=True)
+class TrainSpec(_Spec):
+    """Fine-tune `base_model` on `train`, keep the epoch that is best on `validation`.
+
+    `train` and `validation` are folders of encoded rows (see `batches.EncodedRows`). Everything is
+    written under `output`: `model/`, `result.json`, and `checkpoint-*/` on the way. The fields
+    from `num_hidden_layers` on are those of the config's `training` section.
+    """
+
+    base_model: str
+    train: str
+    validation: str
+    output: str
+    labels: list[str]
+    pad_token_id: int
+    num_hidden_layers: int | None
+    learning_rate: float
+    num_train_epochs: int
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int
+    warmup_ratio: float
+    weight_decay: float
+    max_grad_norm: float
+    class_weights: str
+    metric_for_best_model: str
+    early_stopping_patience: int
+    seed: int
+    device: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class ScoreSpec(_Spec):
+    """Write the logits [n_rows, n_labels], float32, of `rows` under `model` to the file `output`."""
+
+    model: str
+    rows: str
+    output: str
+    pad_token_id: int
+    device: str
