@@ -21,13 +21,17 @@ class _StrictLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.events.AliasEvent):
-            event = self.peek_event()
-            raise yaml.MarkedYAMLError(problem="aliases (*name) are refused; write the value out",
-                                       problem_mark=event.start_mark)
+            event = self.peek_event()  # type: ignore[no-untyped-call]  # so the stubs have it
+            raise yaml.MarkedYAMLError(
+                problem="aliases (*name) are refused; write the value out",
+                problem_mark=event.start_mark,
+            )
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_DEPTH} levels",
-                                       problem_mark=self.peek_event().start_mark)
+            raise yaml.MarkedYAMLError(
+                problem=f"nested deeper than {MAX_DEPTH} levels",
+                problem_mark=self.peek_event().start_mark,  # type: ignore[no-untyped-call]  # as above
+            )
         try:
             return super().compose_node(parent, index)
         finally:
@@ -38,8 +42,9 @@ class _StrictLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = str(key_node.value)
             if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"key {key!r} is written twice",
-                                           problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {key!r} is written twice", problem_mark=key_node.start_mark
+                )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -93,7 +98,9 @@ def _read_tree(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror}); name a YAML file") from None
     if len(content) > MAX_BYTES:
-        raise ConfigError(f"{file}: is larger than {MAX_BYTES // 1024} KiB; a config is a short YAML")
+        raise ConfigError(
+            f"{file}: is larger than {MAX_BYTES // 1024} KiB; a config is a short YAML"
+        )
     try:
         tree = yaml.load(content.decode("utf-8-sig"), Loader=_StrictLoader)  # noqa: S506  (a SafeLoader)
     except UnicodeDecodeError as error:

@@ -74,7 +74,9 @@ class Data(Section):
         "auto", description="File format; auto goes by the suffix. folder: one folder a label."
     )
     encoding: str = Field("utf-8", description="Encoding of a text file, such as utf-8 or latin-1.")
-    header: bool = Field(True, description="Whether the first line of a CSV or TSV file names them.")
+    header: bool = Field(
+        True, description="Whether the first line of a CSV or TSV file names them."
+    )
     columns: tuple[str, ...] | None = Field(
         None, description="The exact columns, in order; needed where there is no header."
     )
@@ -189,7 +191,9 @@ class Split(Section):
         0.1, ge=0.01, le=0.4, description="Share of distinct texts used for early stopping."
     )
     sample_rows: int | None = Field(
-        None, ge=10, description="Keep about this many rows, chosen by content hash; for trying out."
+        None,
+        ge=10,
+        description="Keep about this many rows, chosen by content hash; for trying out.",
     )
     salt: str = Field(
         "ekiben", max_length=100, description="Mixed into the content hash; change to re-draw."
@@ -367,7 +371,9 @@ class PipelineConfig(Section):
                     f"data.labels {sorted(known)}"
                 )
         if self.split.test_fraction + self.split.validation_fraction > 0.8:
-            raise ValueError("split: test and validation take over 0.8 of the rows; train needs 0.2")
+            raise ValueError(
+                "split: test and validation take over 0.8 of the rows; train needs 0.2"
+            )
         return self
 
 

@@ -144,8 +144,12 @@ def show_decision(config: PipelineConfig, run: Run) -> None:
 
 def show_report(config: PipelineConfig, report: Path) -> Path:
     """Publish where the report lies, and return it."""
-    create_link_artifact(report.as_uri(), "report", key=_key(config, "report"),
-                         description=f"The report of this run: `{report}` on the machine it ran on")
+    create_link_artifact(
+        report.as_uri(),
+        "report",
+        key=_key(config, "report"),
+        description=f"The report of this run: `{report}` on the machine it ran on",
+    )
     log.info("report: %s", report)
     return report
 

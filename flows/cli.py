@@ -17,8 +17,11 @@ app = typer.Typer(
 ConfigPath = Annotated[Path, typer.Argument(help="YAML file of the pipeline.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Lay key.path=value over the config; may be repeated.",
-                 metavar="KEY.PATH=VALUE"),
+    typer.Option(
+        "--set",
+        help="Lay key.path=value over the config; may be repeated.",
+        metavar="KEY.PATH=VALUE",
+    ),
 ]
 EXIT_CODES = {"Released": 0, "Rejected": 3, "Undecided": 4}
 

@@ -2,13 +2,16 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 
 from configs.errors import EkibenError
 from configs.loading import load_config
 from configs.schema import PipelineConfig
+
+if TYPE_CHECKING:
+    from prefect.deployments.runner import RunnerDeployment
 
 DEFAULT_SERVER = "http://127.0.0.1:4200/api"
 
@@ -21,9 +24,9 @@ def serve_deployments(configs: list[PipelineConfig]) -> None:
     Raises:
         EkibenError: if no Prefect server answers.
     """
-    url = require_server()
+    require_server()
     from prefect import serve
-    from prefect.deployments.runner import EntrypointType
+    from prefect.types.entrypoint import EntrypointType
 
     from flows.pipeline import pipeline
 
@@ -37,8 +40,8 @@ def serve_deployments(configs: list[PipelineConfig]) -> None:
         )
         for config in configs
     ]
-    del url
-    serve(*deployments, pause_on_shutdown=False)
+    # `to_deployment` is typed as if it might be awaited, which it is not in synchronous code.
+    serve(*cast("list[RunnerDeployment]", deployments), pause_on_shutdown=False)
 
 
 def require_server() -> str:

@@ -78,9 +78,7 @@ def run_line(config: PipelineConfig) -> Outcome:
     artifacts.show(bento)
     proof = prove(config, sides, evaluation, bento)
     artifacts.show(proof)
-    run = Run(
-        config, dataset, validation, sides, checkpoint, evaluation, decision, bento, proof
-    )
+    run = Run(config, dataset, validation, sides, checkpoint, evaluation, decision, bento, proof)
     report = write_report(run)
     record = release(config, decision, bento, proof, report)
     return Outcome(run, artifacts.show_report(config, report), record)

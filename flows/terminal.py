@@ -103,12 +103,11 @@ def _figure_cells(rule: RuleVerdict) -> tuple[str, str, str]:
 
 def print_how_to_serve(console: Console, pipeline: str) -> None:
     """Print the two lines that serve the Bento and call it; they work as printed."""
-    lines = [
-        f"{_bentoml()} serve {pipeline}:latest",
+    curl = (
         "curl -s http://127.0.0.1:3000/classify -H 'Content-Type: application/json' "
-        f"-d {shlex.quote(CURL_EXAMPLE)}",
-    ]
-    for line in lines:
+        f"-d {shlex.quote(CURL_EXAMPLE)}"
+    )
+    for line in (f"{_bentoml()} serve {pipeline}:latest", curl):
         console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+_WORD = r"(?u)\b\w+\b"
+
 
 def baseline_predictions(
     texts: list[str], labels: list[int], test_texts: list[str], class_weights: str, seed: int
@@ -17,7 +19,7 @@ def baseline_predictions(
     from sklearn.pipeline import make_pipeline
 
     model = make_pipeline(
-        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b"),
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=_WORD),
         LogisticRegression(
             C=10.0,
             max_iter=1000,

@@ -71,6 +71,7 @@ def build_bento(
             context = Path(scratch) / "context"
             _lay_out(context, checkpoint, requirements)
             write_json(context / "model" / "card.json", card)
+            (context / "ABOUT.md").write_text(_about(card), encoding="utf-8")
             built = _run_bentoml(config.name, version, context, Path(scratch))
             shutil.move(built, folder / "bento")
         size = sum(file.stat().st_size for file in (folder / "bento").rglob("*") if file.is_file())
@@ -113,11 +114,32 @@ def _card(
     }
 
 
+def _about(card: dict[str, Any]) -> str:
+    """Return what the Bento's own page says of it, as markdown."""
+    rules = [
+        f"| {rule['metric']} | {rule['figure']['value']:.4f} | {rule['figure']['low']:.4f} to "
+        f"{rule['figure']['high']:.4f} | {rule['figure']['n']} | {rule['limit']:g} |"
+        for rule in card["decision"]["rules"]
+    ]
+    lines = [
+        f"# {card['tag']}",
+        "",
+        f"Classifies a text as {', '.join(card['labels'])}.",
+        f"It passed its gate on {card['test_rows']:,} test rows:",
+        "",
+        "| metric | value | 95% interval | n | limit |",
+        "| --- | --- | --- | --- | --- |",
+        *rules,
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def _run_bentoml(name: str, version: str, context: Path, scratch: Path) -> Path:
     """Run `bentoml build` in a store of its own and return the one Bento that it makes."""
     bentofile = {
         "service": "service:TextClassifier",
         "name": name,
+        "description": "file: ABOUT.md",
         "include": ["*.py", "model/**"],
         "python": {"requirements_txt": "requirements.txt", "lock_packages": False},
         "envs": [{"name": "BENTOML_DO_NOT_TRACK", "value": "True"}],
@@ -127,8 +149,12 @@ def _run_bentoml(name: str, version: str, context: Path, scratch: Path) -> Path:
     command = [sys.executable, "-m", "bentoml", "build", "--version", version, "."]
     with log.open("w", encoding="utf-8") as output:
         code = subprocess.run(
-            command, stdout=output, stderr=subprocess.STDOUT, check=False,
-            cwd=context, env=environment_with(BENTOML_HOME=str(store)),
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
+            cwd=context,
+            env=environment_with(BENTOML_HOME=str(store)),
         ).returncode
     built = store / "bentos" / name / version
     if code != 0 or not built.is_dir():
@@ -136,4 +162,4 @@ def _run_bentoml(name: str, version: str, context: Path, scratch: Path) -> Path:
     return built
 
 
-build = task(build_bento, name="build", task_run_name="build", cache_policy=NO_CACHE)
+build = task(name="build", task_run_name="build", cache_policy=NO_CACHE)(build_bento)

@@ -34,7 +34,7 @@ def _clean_once(text: str, switches: Mapping[str, Any]) -> str:
     if switches["unescape_html"]:
         text = html.unescape(text)
     if switches["unicode"] != "none":
-        form = cast(Literal["NFC", "NFKC"], switches["unicode"])
+        form = cast("Literal['NFC', 'NFKC']", switches["unicode"])
         text = unicodedata.normalize(form, text)
     if switches["remove_control_characters"]:
         text = _CONTROL.sub("", text)

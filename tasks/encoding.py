@@ -9,10 +9,10 @@ from tasks.progress import report_progress
 from tasks.worker.batches import write_rows
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerBase
 
 
-def load_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """Return the fast tokenizer in a model folder.
 
     Raises:
@@ -32,12 +32,12 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token_id is None:
         raise SourceError(f"training.base_model: the tokenizer in {folder} has no padding token")
-    return tokenizer  # type: ignore[no-any-return]  # AutoTokenizer is typed as Any
+    return tokenizer
 
 
 def encode(
     parquet: Path,
-    tokenizer: "PreTrainedTokenizerFast",
+    tokenizer: "PreTrainedTokenizerBase",
     labels: tuple[str, ...],
     max_length: int,
     folder: Path,
@@ -51,8 +51,12 @@ def encode(
         ids: list[list[int]] = []
         truncated = 0
         for batch in rows.iter(batch_size=1000):
-            encoded: dict[str, Any] = tokenizer(batch["text"], truncation=True, max_length=max_length,
-                                                return_overflowing_tokens=True)
+            encoded: dict[str, Any] = tokenizer(
+                batch["text"],
+                truncation=True,
+                max_length=max_length,
+                return_overflowing_tokens=True,
+            )
             truncated += _append(ids, encoded)
             report_progress("tokenize", len(ids), len(rows), "texts")
         numbers = {label: number for number, label in enumerate(labels)}
@@ -64,7 +68,9 @@ def _append(ids: list[list[int]], encoded: dict[str, Any]) -> int:
     """Append the first window of each text; return how many texts had more than one."""
     before: int | None = None
     over: set[int] = set()
-    for source, row in zip(encoded["overflow_to_sample_mapping"], encoded["input_ids"], strict=True):
+    for source, row in zip(
+        encoded["overflow_to_sample_mapping"], encoded["input_ids"], strict=True
+    ):
         if source == before:
             over.add(source)
         else:

@@ -76,8 +76,13 @@ def _logits(
     """Return the candidate's logits [n_test_rows, n_labels], from the worker process."""
     tokenizer = load_tokenizer(checkpoint.path("model"))
     rows, output = folder / "encoded", folder / "logits.npy"
-    encode(split.path("test.parquet"), tokenizer, config.data.label_names,
-           config.training.max_length, rows)
+    encode(
+        split.path("test.parquet"),
+        tokenizer,
+        config.data.label_names,
+        config.training.max_length,
+        rows,
+    )
     spec = ScoreSpec(
         model=str(checkpoint.path("model")),
         rows=str(rows),
@@ -136,6 +141,6 @@ def _tell(event: dict[str, Any]) -> None:
         report_progress("evaluate", event["done"], event["total"], "test rows scored")
 
 
-evaluate = task(
-    evaluate_candidate, name="evaluate", task_run_name="evaluate", cache_policy=NO_CACHE
+evaluate = task(name="evaluate", task_run_name="evaluate", cache_policy=NO_CACHE)(
+    evaluate_candidate
 )

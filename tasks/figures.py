@@ -49,12 +49,19 @@ def measure(
     for name in ("precision", "recall", "f1"):
         for average in ("macro", "weighted"):
             value = _compute(
-                name, predicted, actual,
-                labels=list(range(len(labels))), average=average, zero_division=0.0,
+                name,
+                predicted,
+                actual,
+                labels=list(range(len(labels))),
+                average=average,
+                zero_division=0.0,
             )
             interval = _percentiles(resampled[f"{name}.{average}"])
             figures[f"{name}.{average}"] = Figure(
-                value=value, low=interval[0], high=interval[1], n=len(actual),
+                value=value,
+                low=interval[0],
+                high=interval[1],
+                n=len(actual),
                 method=f"bootstrap, {samples} resamples",
             )
         figures.update(_by_label(name, predicted, actual, labels, confusion, resampled, samples))
@@ -75,8 +82,12 @@ def _by_label(
     samples: int,
 ) -> dict[str, Figure]:
     values = _compute(
-        name, predicted, actual,
-        labels=list(range(len(labels))), average=None, zero_division=np.nan,
+        name,
+        predicted,
+        actual,
+        labels=list(range(len(labels))),
+        average=None,
+        zero_division=np.nan,
     )
     given, rows = confusion.sum(axis=0), confusion.sum(axis=1)
     figures = {}
@@ -100,7 +111,11 @@ def _proportion(value: float, right: int, n: int) -> Figure:
 
     interval = binomtest(right, n).proportion_ci(CONFIDENCE, method="exact")
     return Figure(
-        value=value, low=float(interval.low), high=float(interval.high), n=n, method="exact binomial"
+        value=value,
+        low=float(interval.low),
+        high=float(interval.high),
+        n=n,
+        method="exact binomial",
     )
 
 

@@ -97,4 +97,4 @@ def _tell(event: dict[str, Any]) -> None:
         report_progress("validation", event["epoch"], None, note)
 
 
-finetune = task(fine_tune, name="finetune", task_run_name="finetune", cache_policy=NO_CACHE)
+finetune = task(name="finetune", task_run_name="finetune", cache_policy=NO_CACHE)(fine_tune)

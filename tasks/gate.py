@@ -37,9 +37,7 @@ def judge(gate: Gate, report: EvaluationReport) -> GateDecision:
     elif "undecided" in verdicts:
         verdict = "undecided"
     reasons = tuple(rule.reason for rule in rules if rule.verdict == verdict)
-    return GateDecision(
-        verdict=verdict, rules=rules, reasons=reasons, evaluation=report.digest
-    )
+    return GateDecision(verdict=verdict, rules=rules, reasons=reasons, evaluation=report.digest)
 
 
 def limits_of(gate: Gate) -> Iterator[tuple[str, float]]:
@@ -74,4 +72,4 @@ def _judge_rule(
     return RuleVerdict(metric=metric, limit=limit, figure=figure, verdict=verdict, reason=reason)
 
 
-decide = task(judge, name="decide", task_run_name="decide", cache_policy=NO_CACHE)
+decide = task(name="decide", task_run_name="decide", cache_policy=NO_CACHE)(judge)

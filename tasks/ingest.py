@@ -79,4 +79,4 @@ def _name(raw: str, data: Data) -> str:
     return data.labels.get(raw.strip(), raw.strip())
 
 
-ingest = task(read_dataset, name="ingest", task_run_name="ingest", cache_policy=NO_CACHE)
+ingest = task(name="ingest", task_run_name="ingest", cache_policy=NO_CACHE)(read_dataset)

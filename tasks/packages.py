@@ -54,7 +54,7 @@ def _download(requirement: str, folder: Path) -> Path:
         follow_redirects=True,
     ) as session:
         finder = PackageFinder(
-            session,
+            session,  # type: ignore[arg-type]  # its own client, which its own protocol misdescribes
             index_urls=_index_urls(options),
             find_links=options.get("find-links", "").split(),
             ignore_compatibility=True,

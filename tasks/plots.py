@@ -43,13 +43,24 @@ def training_curve(checkpoint: CheckpointManifest) -> "Canvas":
     axes.plot(
         [point.step for point in checkpoint.curve],
         [point.loss for point in checkpoint.curve],
-        color=FAINT, label="training loss",
+        color=FAINT,
+        label="training loss",
     )
     steps = [epoch.step for epoch in checkpoint.epochs]
-    axes.plot(steps, [epoch.loss for epoch in checkpoint.epochs], "o-", color=ACCENT,
-              label="validation loss")
-    axes.plot(steps, [epoch.f1 for epoch in checkpoint.epochs], "s-", color=SECOND,
-              label="validation macro F1")
+    axes.plot(
+        steps,
+        [epoch.loss for epoch in checkpoint.epochs],
+        "o-",
+        color=ACCENT,
+        label="validation loss",
+    )
+    axes.plot(
+        steps,
+        [epoch.f1 for epoch in checkpoint.epochs],
+        "s-",
+        color=SECOND,
+        label="validation macro F1",
+    )
     axes.set_ylim(bottom=0)
     axes.set_xlabel("updates")
     axes.legend(frameon=False)
@@ -85,12 +96,25 @@ def limits(rules: Sequence[RuleVerdict], report: EvaluationReport) -> "Canvas":
         names.append(rule.metric)
         axes.plot([figure.low, figure.high], [line, line], color=INK, linewidth=2)
         axes.plot(figure.value, line, "o", color=INK, label=_once("model, 95% interval", line))
-        axes.plot(rule.limit, line, "|", color=ACCENT, markersize=18, markeredgewidth=2,
-                  label=_once("limit", line))
+        axes.plot(
+            rule.limit,
+            line,
+            "|",
+            color=ACCENT,
+            markersize=18,
+            markeredgewidth=2,
+            label=_once("limit", line),
+        )
         other = report.baseline.get(rule.metric)
         if other is not None and other.value is not None:
-            axes.plot(other.value, line, "D", color=SECOND, fillstyle="none",
-                      label=_once("baseline", line))
+            axes.plot(
+                other.value,
+                line,
+                "D",
+                color=SECOND,
+                fillstyle="none",
+                label=_once("baseline", line),
+            )
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -109,8 +133,8 @@ def _axes(width: float, height: float) -> "tuple[Canvas, Any]":
     axes = canvas.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
-    axes.xaxis.label.set_size(8)
-    axes.yaxis.label.set_size(8)
+    axes.xaxis.label.set_fontsize(8)
+    axes.yaxis.label.set_fontsize(8)
     return canvas, axes
 
 
@@ -119,7 +143,7 @@ def as_svg(canvas: "Canvas") -> str:
     buffer = io.StringIO()
     canvas.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     text = buffer.getvalue()
-    return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg"):], flags=re.DOTALL)
+    return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
 
 
 def as_png(canvas: "Canvas") -> bytes:

@@ -66,7 +66,13 @@ def run_worker(
     """
     launcher = [sys.executable]
     if devices > 1:
-        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(devices)]
+        launcher += [
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            str(devices),
+        ]
     line = [*launcher, "-m", "tasks.worker", command, str(spec)]
     log = spec.with_suffix(".log")
     environment = environment_with(EKIBEN_WATCH_STDIN="1", TOKENIZERS_PARALLELISM="false")

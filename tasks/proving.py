@@ -67,9 +67,7 @@ class _Case:
     probabilities: list[float]
 
 
-def _cases(
-    split: SplitManifest, evaluation: EvaluationReport, most: int
-) -> list[_Case]:
+def _cases(split: SplitManifest, evaluation: EvaluationReport, most: int) -> list[_Case]:
     """Return up to `most` test rows, evenly spread, with what the evaluation said of each."""
     texts = pq.read_table(split.path("test.parquet"))["text"].to_pylist()
     said = pq.read_table(evaluation.path("predictions.parquet")).to_pylist()
@@ -112,8 +110,15 @@ def _serving(
 ) -> Iterator[tuple[httpx.Client, "_PeakMemory", float]]:
     port = _free_port()
     command = [
-        sys.executable, "-m", "bentoml", "serve", str(bento.path("bento")),
-        "--host", "127.0.0.1", "--port", str(port),
+        sys.executable,
+        "-m",
+        "bentoml",
+        "serve",
+        str(bento.path("bento")),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
     ]
     environment = environment_with(BENTOML_HOME=str(log.with_name("store")))
     with (
@@ -219,4 +224,4 @@ class _PeakMemory:
             self.peak_mb = max(self.peak_mb, held / 1e6)
 
 
-prove = task(prove_bento, name="prove", task_run_name="prove", cache_policy=NO_CACHE)
+prove = task(name="prove", task_run_name="prove", cache_policy=NO_CACHE)(prove_bento)

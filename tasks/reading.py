@@ -44,7 +44,9 @@ def read_rows(path: Path, data: Data) -> Iterator[Row]:
         _refuse(path, f"expected {expected}; correct data.uri or data.format")
     for row in readers[kind](path, data):
         if row.number > data.max_rows:
-            _refuse(path, f"more than data.max_rows={data.max_rows} rows; raise it if that is meant")
+            _refuse(
+                path, f"more than data.max_rows={data.max_rows} rows; raise it if that is meant"
+            )
         _check_characters(path, row)
         yield row
 
@@ -84,32 +86,45 @@ def _format_of(path: Path) -> str:
     known = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
     kind = {**known, ".parquet": "parquet"}.get(path.suffix.lower())
     if kind is None:
-        _refuse(path, f"suffix {path.suffix!r} names no format; set data.format to csv, tsv, jsonl "
-                      "or parquet")
+        _refuse(
+            path,
+            f"suffix {path.suffix!r} names no format; set data.format to csv, tsv, jsonl "
+            "or parquet",
+        )
     return kind
 
 
 def _read_delimited(path: Path, data: Data) -> Iterator[Row]:
     tabbed = data.format == "tsv" or (data.format == "auto" and path.suffix.lower() == ".tsv")
     delimiter = data.delimiter or ("\t" if tabbed else ",")
-    quoting = csv.QUOTE_NONE if data.quoting == "none" else csv.QUOTE_MINIMAL
     csv.field_size_limit(MAX_FIELD_CHARACTERS)
     with path.open(encoding=_without_mark(data.encoding), newline="") as stream:
-        records = csv.reader(stream, delimiter=delimiter, quoting=quoting, strict=True)
+        records = csv.reader(
+            stream,
+            delimiter=delimiter,
+            quoting=csv.QUOTE_NONE if data.quoting == "none" else csv.QUOTE_MINIMAL,
+            strict=True,
+        )
         try:
             columns = _columns(path, records, data)
             text, label = _positions(path, columns, data)
             for number, record in enumerate(_not_empty(records), start=1):
                 if len(record) != len(columns):
-                    _refuse(path, f"row {number} (line {records.line_num}) has {len(record)} fields "
-                                  f"where {len(columns)} were expected; mend the row, or set "
-                                  "data.delimiter and data.quoting")
+                    _refuse(
+                        path,
+                        f"row {number} (line {records.line_num}) has {len(record)} fields "
+                        f"where {len(columns)} were expected; mend the row, or set "
+                        "data.delimiter and data.quoting",
+                    )
                 yield Row(number, record[text], record[label])
         except UnicodeDecodeError as error:
             _refuse_encoding(path, data, error)
         except csv.Error as error:
-            _refuse(path, f"line {records.line_num}: {error}; mend it, or set data.quoting: none "
-                          "if quotes are plain letters there")
+            _refuse(
+                path,
+                f"line {records.line_num}: {error}; mend it, or set data.quoting: none "
+                "if quotes are plain letters there",
+            )
 
 
 def _not_empty(records: Iterator[list[str]]) -> Iterator[list[str]]:
@@ -124,8 +139,10 @@ def _columns(path: Path, records: Iterator[list[str]], data: Data) -> list[str]:
     if header is None:
         _refuse(path, "is empty; expected a header line and rows")
     if data.columns is not None and tuple(header) != data.columns:
-        _refuse(path, f"header is {header}, expected data.columns {list(data.columns)}; "
-                      "correct one of them")
+        _refuse(
+            path,
+            f"header is {header}, expected data.columns {list(data.columns)}; correct one of them",
+        )
     return header
 
 
@@ -136,8 +153,11 @@ def _positions(path: Path | str, columns: list[str], data: Data) -> tuple[int, i
         _refuse(path, f"column {doubled[0]!r} appears twice; rename one of them")
     for role, name in (("text_column", data.text_column), ("label_column", data.label_column)):
         if name not in columns:
-            _refuse(path, f"no column {name!r} among {columns}; set data.{role} to one of them, or "
-                          "data.delimiter if they are not split")
+            _refuse(
+                path,
+                f"no column {name!r} among {columns}; set data.{role} to one of them, or "
+                "data.delimiter if they are not split",
+            )
     return columns.index(data.text_column), columns.index(data.label_column)
 
 
@@ -152,10 +172,13 @@ def _read_jsonl(path: Path, data: Data) -> Iterator[Row]:
                 where = f"{path}: row {number} (line {line_number})"
                 record = _json_object(where, line)
                 if data.columns is not None and set(record) != set(data.columns):
-                    raise DataError(f"{where}: keys are {sorted(record)}, expected data.columns "
-                                    f"{sorted(data.columns)}; mend the row")
-                values = [_member(where, record, name)
-                          for name in (data.text_column, data.label_column)]
+                    raise DataError(
+                        f"{where}: keys are {sorted(record)}, expected data.columns "
+                        f"{sorted(data.columns)}; mend the row"
+                    )
+                values = [
+                    _member(where, record, name) for name in (data.text_column, data.label_column)
+                ]
                 yield Row(number, values[0], values[1])
         except UnicodeDecodeError as error:
             _refuse_encoding(path, data, error)
@@ -181,8 +204,10 @@ def _json_object(where: str, line: str) -> dict[str, Any]:
 
 def _member(where: str, record: dict[str, Any], name: str) -> str | None:
     if name not in record:
-        raise DataError(f"{where}: has no key {name!r}, only {sorted(record)}; set data.text_column "
-                        "and data.label_column, or mend the row")
+        raise DataError(
+            f"{where}: has no key {name!r}, only {sorted(record)}; set data.text_column "
+            "and data.label_column, or mend the row"
+        )
     return _as_text(where, record[name])
 
 
@@ -192,8 +217,10 @@ def _as_text(where: str, value: Any) -> str | None:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    raise DataError(f"{where}: holds a {type(value).__name__} where text was expected; write it as "
-                    "a string in the source")
+    raise DataError(
+        f"{where}: holds a {type(value).__name__} where text was expected; write it as "
+        "a string in the source"
+    )
 
 
 def _read_parquet(path: Path, data: Data) -> Iterator[Row]:
@@ -206,8 +233,11 @@ def _read_parquet(path: Path, data: Data) -> Iterator[Row]:
                 file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups)
             )
             if unpacked > data.max_megabytes * 1_000_000:
-                _refuse(path, f"unpacks to {unpacked // 1_000_000} MB, above data.max_megabytes="
-                              f"{data.max_megabytes}; raise the limit if that is meant")
+                _refuse(
+                    path,
+                    f"unpacks to {unpacked // 1_000_000} MB, above data.max_megabytes="
+                    f"{data.max_megabytes}; raise the limit if that is meant",
+                )
             columns = file.schema_arrow.names
             _positions(path, columns, data)
             if data.columns is not None and tuple(columns) != data.columns:
@@ -251,18 +281,27 @@ def _check_characters(path: Path | str, row: Row) -> None:
         if value is None:
             continue
         if len(value) > MAX_FIELD_CHARACTERS:
-            _refuse(path, f"row {row.number} has a field of {len(value)} characters, above "
-                          f"{MAX_FIELD_CHARACTERS}; split or drop it")
+            _refuse(
+                path,
+                f"row {row.number} has a field of {len(value)} characters, above "
+                f"{MAX_FIELD_CHARACTERS}; split or drop it",
+            )
         try:
             value.encode()
         except UnicodeEncodeError:
-            _refuse(path, f"row {row.number} holds half of a surrogate pair, which is no character; "
-                          "write the source again as UTF-8")
+            _refuse(
+                path,
+                f"row {row.number} holds half of a surrogate pair, which is no character; "
+                "write the source again as UTF-8",
+            )
 
 
 def _refuse_encoding(path: Path, data: Data, error: UnicodeDecodeError) -> NoReturn:
-    _refuse(path, f"is not {data.encoding} (byte 0x{error.object[error.start]:02x}: {error.reason}); "
-                  "set data.encoding to what it was written in, such as latin-1 or gb18030")
+    _refuse(
+        path,
+        f"is not {data.encoding} (byte 0x{error.object[error.start]:02x}: {error.reason}); "
+        "set data.encoding to what it was written in, such as latin-1 or gb18030",
+    )
 
 
 def _refuse(path: Path | str, problem: str) -> NoReturn:

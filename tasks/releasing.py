@@ -113,8 +113,8 @@ def _move_in(bento: BentoManifest, proof: ProofReport, report: Path, place: Path
             sync_folder(folder)
         place.parent.mkdir(parents=True, exist_ok=True)
         if place.exists():
-            os.rename(place, replaced)
-        os.rename(staging, place)
+            place.rename(replaced)
+        staging.rename(place)
         sync_folder(place.parent)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -150,4 +150,4 @@ def _record(
     )
 
 
-release = task(release_bento, name="release", task_run_name="release", cache_policy=NO_CACHE)
+release = task(name="release", task_run_name="release", cache_policy=NO_CACHE)(release_bento)

@@ -79,8 +79,9 @@ def render(run: Run) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                              lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters["figure"] = figure_text
     environment.filters["percent"] = lambda value: f"{value:.1%}"
     environment.filters["count"] = lambda value: f"{value:,}"

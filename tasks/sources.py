@@ -113,7 +113,7 @@ def _cached(address: str, write: Callable[[Path], None]) -> Path:
         try:
             write(staging / name)
             shutil.rmtree(target.parent, ignore_errors=True)
-            os.rename(staging, target.parent)
+            staging.rename(target.parent)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     return target
@@ -150,7 +150,7 @@ def _hub_files(address: str, repository: str, commit: str, file: str, kind: str)
             return Path(hf_hub_download(repository, file, repo_type=kind, revision=commit))
         patterns = list(_MODEL_FILES)
         return Path(snapshot_download(repository, revision=commit, allow_patterns=patterns))
-    except Exception as error:  # the hub client raises from four libraries with no common base
+    except Exception as error:  # noqa: BLE001  (the hub client raises from four libraries)
         raise _hub_error(address, error) from None
 
 
@@ -160,7 +160,7 @@ def _hub_table(repository: str, commit: str, split: str, target: Path) -> None:
 
     try:
         table = datasets.load_dataset(repository, revision=commit, split=split)
-    except Exception as error:  # as above
+    except Exception as error:  # noqa: BLE001  (as above)
         raise _hub_error(f"hf://datasets/{repository}@{commit}", error) from None
     for column, feature in table.features.items():
         if isinstance(feature, datasets.ClassLabel):
@@ -194,7 +194,7 @@ def _from_fsspec(address: str) -> Path:
         target.parent.mkdir(parents=True)
         report_progress("fetch", 0, None, redact(plain))
         system.get(path, str(target), recursive=system.isdir(path))
-    except Exception as error:  # each file system raises its own library's errors
+    except Exception as error:  # noqa: BLE001  (each file system raises its own library's)
         raise SourceError(
             f"{redact(address)}: cannot be fetched ({type(error).__name__}: "
             f"{redact(str(error))[:200]}); check the address, its credentials and the network"

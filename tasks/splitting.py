@@ -62,8 +62,7 @@ def _split(config: PipelineConfig, report: ValidationReport, folder: Path) -> di
     return {
         "rows": {side: len(records) for side, records in sides.items()},
         "label_counts": {
-            side: dict(_counts(records, config.data.label_names))
-            for side, records in sides.items()
+            side: dict(_counts(records, config.data.label_names)) for side, records in sides.items()
         },
         "duplicates_removed": reasons["duplicate"],
         "conflicts_quarantined": reasons["conflict"],
@@ -150,4 +149,4 @@ def _write_left_out(left_out: list[tuple[int, str]], file: Path) -> None:
     pq.write_table(pa.table([rows, reasons], schema=schema), file)
 
 
-split = task(split_rows, name="split", task_run_name="split", cache_policy=NO_CACHE)
+split = task(name="split", task_run_name="split", cache_policy=NO_CACHE)(split_rows)

@@ -73,7 +73,7 @@ def run_step(
             if not resumable:
                 shutil.rmtree(staging, ignore_errors=True)
             raise
-        os.rename(staging, folder)
+        staging.rename(folder)
         sync_folder(folder.parent)
         return manifest
 
@@ -90,7 +90,7 @@ def write_text(file: Path, text: str) -> None:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(partial, file)
+    partial.replace(file)
     sync_folder(file.parent)
 
 

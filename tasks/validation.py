@@ -7,6 +7,7 @@ whole table (row count, label balance, distinct texts) fails the run.
 import difflib
 import logging
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,13 @@ if TYPE_CHECKING:
     from great_expectations.expectations import Expectation as GxExpectation
 
 QUARANTINE = pa.schema(
-    [("row", pa.int64()), ("rule", pa.string()), ("column", pa.string()),
-     ("text", pa.string()), ("label", pa.string())]
+    [
+        ("row", pa.int64()),
+        ("rule", pa.string()),
+        ("column", pa.string()),
+        ("text", pa.string()),
+        ("label", pa.string()),
+    ]
 )
 _LENGTH_BINS = (0, 20, 40, 80, 160, 320, 640, 1280, 1_000_000_000)
 
@@ -112,9 +118,7 @@ def _row_rules(config: PipelineConfig) -> "list[GxExpectation]":
             column="text", min_value=limits.min_characters, max_value=limits.max_characters
         ),
         gxe.ExpectColumnValuesToNotBeNull(column="label"),
-        gxe.ExpectColumnValuesToBeInSet(
-            column="label", value_set=list(config.data.label_names)
-        ),
+        gxe.ExpectColumnValuesToBeInSet(column="label", value_set=list(config.data.label_names)),
     ]
 
 
@@ -149,15 +153,11 @@ def _expectation(item: Expectation) -> "GxExpectation":
     """Return the Great Expectations object that a line of the config names."""
     from great_expectations import expectations as gxe
 
-    known = {
-        _snake(name): getattr(gxe, name) for name in dir(gxe) if name.startswith("Expect")
-    }
+    known = {_snake(name): getattr(gxe, name) for name in dir(gxe) if name.startswith("Expect")}
     if item.type not in known:
         near = difflib.get_close_matches(item.type, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(
-            f"validation.expectations: Great Expectations has no {item.type!r}{hint}"
-        )
+        raise ConfigError(f"validation.expectations: Great Expectations has no {item.type!r}{hint}")
     column = item.kwargs.get("column", "text")
     if column not in ("row", "text", "label"):
         raise ConfigError(
@@ -188,7 +188,9 @@ def _takes_rows(expectation: "GxExpectation") -> bool:
     from great_expectations.expectations import expectation as base
 
     by_row = (
-        base.ColumnMapExpectation, base.ColumnPairMapExpectation, base.MulticolumnMapExpectation
+        base.ColumnMapExpectation,
+        base.ColumnPairMapExpectation,
+        base.MulticolumnMapExpectation,
     )
     return isinstance(expectation, by_row)
 
@@ -198,10 +200,11 @@ def _run(
 ) -> tuple[list[RuleOutcome], dict[tuple[str, str], list[int]]]:
     """Return the outcome of each expectation, and the failed row numbers by (rule, column)."""
     import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
 
     logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
     asset = context.data_sources.add_pandas("rows").add_dataframe_asset("rows")
     batch = asset.add_batch_definition_whole_dataframe("all")
     suite = context.suites.add(gx.ExpectationSuite(name="ekiben", expectations=expectations))
@@ -265,8 +268,11 @@ def _problems(
     """Say every reason for which the table as a whole is not fit to train on."""
     where, limits = dataset.source, config.validation
     if taken == rows:
-        return (f"{where}: none of its {rows} rows is valid; check data.text_column, data.labels "
-                "and validation against quarantine.parquet",)
+        none_valid = (
+            f"{where}: none of its {rows} rows is valid; check data.text_column, data.labels and "
+            "validation against quarantine.parquet"
+        )
+        return (none_valid,)
     problems = []
     if taken > limits.max_quarantine_fraction * rows:
         worst = max((o for o in outcomes if o.takes_rows), key=lambda o: o.rows_failed)
@@ -275,9 +281,11 @@ def _problems(
             f"validation.max_quarantine_fraction={limits.max_quarantine_fraction}; most by "
             f"{worst.rule} on {worst.column} ({worst.rows_failed} rows): mend the rows or the config"
         )
-    for outcome in outcomes:
-        if not outcome.passed and not outcome.takes_rows:
-            problems.append(f"{where}: {_in_words(outcome, config)}")
+    problems += [
+        f"{where}: {_in_words(outcome, config)}"
+        for outcome in outcomes
+        if not outcome.passed and not outcome.takes_rows
+    ]
     return tuple(problems)
 
 
@@ -310,8 +318,13 @@ def _write_quarantine(
 ) -> None:
     by_row = frame.set_index("row")
     lines = [
-        {"row": row, "rule": rule, "column": column,
-         "text": _or_none(by_row.at[row, "text"]), "label": _or_none(by_row.at[row, "label"])}
+        {
+            "row": row,
+            "rule": rule,
+            "column": column,
+            "text": _or_none(by_row.at[row, "text"]),
+            "label": _or_none(by_row.at[row, "label"]),
+        }
         for (rule, column), rows in failures.items()
         for row in rows
     ]
@@ -326,7 +339,7 @@ def _or_none(value: Any) -> str | None:
 def _length_histogram(texts: "pd.Series[str]") -> dict[str, int]:
     """Count the texts by length in characters, in doubling bins from 0 to 19 upwards."""
     lengths = texts.str.len()
-    bins = zip(_LENGTH_BINS, _LENGTH_BINS[1:], strict=False)
+    bins = pairwise(_LENGTH_BINS)
     return {
         (f"{low}-{high - 1}" if high < _LENGTH_BINS[-1] else f"{low}+"): int(
             ((lengths >= low) & (lengths < high)).sum()
@@ -335,6 +348,4 @@ def _length_histogram(texts: "pd.Series[str]") -> dict[str, int]:
     }
 
 
-validate = task(
-    validate_dataset, name="validate", task_run_name="validate", cache_policy=NO_CACHE
-)
+validate = task(name="validate", task_run_name="validate", cache_policy=NO_CACHE)(validate_dataset)

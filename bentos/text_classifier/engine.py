@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cleaning import clean
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 _TEXTS_A_BATCH = 32
@@ -38,10 +37,6 @@ class Engine:
         )
         self.model.eval().to(self.device)
 
-    def clean(self, texts: list[str]) -> list[str]:
-        """Return the texts cleaned as those the model was trained on."""
-        return [clean(text, self.card["cleaning"]) for text in texts]
-
     def classify(self, texts: list[str]) -> list[Answer]:
         """Return an answer for each cleaned text, in order.
 
@@ -60,7 +55,9 @@ class Engine:
     def _tokenize(self, texts: list[str]) -> tuple[list[list[int]], list[bool]]:
         """Return the first `max_length` token ids of each text, and whether there were more."""
         encoded = self.tokenizer(
-            texts, truncation=True, max_length=self.card["max_length"],
+            texts,
+            truncation=True,
+            max_length=self.card["max_length"],
             return_overflowing_tokens=True,
         )
         windows: list[list[list[int]]] = [[] for _ in texts]

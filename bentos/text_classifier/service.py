@@ -6,9 +6,9 @@ from typing import Annotated
 
 import bentoml
 from bentoml._internal.utils.analytics import usage_stats
-from bentoml.exceptions import InvalidArgument
-from engine import Engine, read_card
-from pydantic import BaseModel, Field
+from cleaning import clean
+from engine import Answer, Engine, read_card
+from pydantic import AfterValidator, BaseModel, Field
 
 # `bentoml serve` reports its use to its makers, and has asked itself whether to before this file is
 # imported: so say no, and make it ask again.
@@ -18,7 +18,20 @@ usage_stats.do_not_track.cache_clear()
 MODEL = Path(__file__).with_name("model")
 CARD = read_card(MODEL)
 
-Text = Annotated[str, Field(min_length=1, max_length=CARD["max_characters"], strict=True)]
+
+def cleaned(text: str) -> str:
+    """Return the text cleaned as those the model was trained on; refuse one that is then blank."""
+    text = clean(text, CARD["cleaning"])
+    if not text:
+        raise ValueError("is blank once cleaned; send a text")
+    return text
+
+
+Text = Annotated[
+    str,
+    Field(min_length=1, max_length=CARD["max_characters"], strict=True),
+    AfterValidator(cleaned),
+]
 Texts = Annotated[
     list[Text],
     Field(
@@ -52,17 +65,14 @@ class TextClassifier:
     @bentoml.api
     def classify(self, texts: Texts) -> list[Classification]:
         """Return for each text its label, the probability of every label, and the model's tag."""
-        cleaned = self.engine.clean(texts)
-        blank = [number for number, text in enumerate(cleaned) if not text]
-        if blank:
-            raise InvalidArgument(f"texts.{blank[0]}: is blank once cleaned; send a text")
-        return [
-            Classification(
-                label=CARD["labels"][max(range(len(row)), key=row.__getitem__)],
-                probabilities=dict(zip(CARD["labels"], row, strict=True)),
-                truncated=answer.truncated,
-                model=CARD["tag"],
-            )
-            for answer in self.engine.classify(cleaned)
-            for row in [answer.probabilities]
-        ]
+        return [_classification(answer) for answer in self.engine.classify(texts)]
+
+
+def _classification(answer: Answer) -> Classification:
+    probabilities = dict(zip(CARD["labels"], answer.probabilities, strict=True))
+    return Classification(
+        label=max(probabilities, key=probabilities.__getitem__),
+        probabilities=probabilities,
+        truncated=answer.truncated,
+        model=CARD["tag"],
+    )

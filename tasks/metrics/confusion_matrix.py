@@ -19,4 +19,6 @@ class ConfusionMatrix(evaluate.Metric):
         )
 
     def _compute(self, predictions: Any, references: Any, *, labels: list[int]) -> dict[str, Any]:
-        return {"confusion_matrix": confusion_matrix(references, predictions, labels=labels).tolist()}
+        return {
+            "confusion_matrix": confusion_matrix(references, predictions, labels=labels).tolist()
+        }

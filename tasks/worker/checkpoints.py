@@ -46,7 +46,7 @@ def save_checkpoint(
     (partial / "state.json").write_text(json.dumps(asdict(state)), encoding="utf-8")
     _flush(partial)
     shutil.rmtree(target, ignore_errors=True)
-    os.rename(partial, target)
+    partial.rename(target)
     for other in folder.glob("checkpoint-*"):
         if other != target:
             shutil.rmtree(other)

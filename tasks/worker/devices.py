@@ -58,5 +58,7 @@ def _precision(wanted: str, device: torch.device) -> str:
             return "fp32"
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     if wanted == "fp16" and device.type == "cpu":
-        raise SystemExit("training.precision is fp16, which a CPU cannot train in; use auto or fp32")
+        raise SystemExit(
+            "training.precision is fp16, which a CPU cannot train in; use auto or fp32"
+        )
     return wanted

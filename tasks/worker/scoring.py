@@ -1,7 +1,6 @@
 """Score encoded rows with a saved model: float32 logits, the same ones the service computes."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,7 @@ def score(spec: ScoreSpec) -> None:
     logits = logits_of(model, rows, spec.pad_token_id, device, report=True)
     partial = Path(spec.output).with_suffix(".partial.npy")
     np.save(partial, logits)
-    os.replace(partial, spec.output)
+    partial.replace(spec.output)
 
 
 @torch.inference_mode()

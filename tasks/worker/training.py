@@ -109,10 +109,16 @@ def _prepare(spec: TrainSpec, device: Device) -> Trainer:
             model, device_ids=devices, find_unused_parameters=True
         )
     return Trainer(
-        spec, device, model, parallel, optimizer,
+        spec,
+        device,
+        model,
+        parallel,
+        optimizer,
         torch.amp.GradScaler(device.torch.type, enabled=device.precision == "fp16"),
         torch.nn.CrossEntropyLoss(weight=_class_weights(spec, rows, device)),
-        rows, EncodedRows(Path(spec.validation)), state,
+        rows,
+        EncodedRows(Path(spec.validation)),
+        state,
     )
 
 
@@ -212,9 +218,7 @@ def _judge_epoch(trainer: Trainer) -> None:
         print(json.dumps({"event": "epoch", **state.epochs[-1]}), flush=True)
 
 
-def validation_figures(
-    logits: NDArray[np.float32], labels: NDArray[np.int64]
-) -> dict[str, float]:
+def validation_figures(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
     """Return loss, accuracy and macro F1 of logits [n_rows, n_labels] against labels [n_rows].
 
     A label that is neither present nor predicted counts as F1 0, as in scikit-learn with
@@ -269,5 +273,3 @@ def _write_result(trainer: Trainer, stopped_early: bool) -> None:
 def _device_name(device: Device) -> str:
     name = torch.cuda.get_device_name(device.torch) if device.torch.type == "cuda" else "cpu"
     return name if device.world == 1 else f"{device.world} x {name}"
-
-
