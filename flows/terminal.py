@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -77,9 +78,11 @@ def watching(console: Console) -> Iterator[None]:
 def print_decision(console: Console, run: Run) -> None:
     """Print the decision: metric, value, 95% interval, n, limit, verdict, and the baseline beside."""
     assert run.decision is not None and run.evaluation is not None
-    table = Table(title=f"{run.config.name}: {run.decision.verdict}", title_justify="left")
+    title = f"{run.config.name}: {run.decision.verdict}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("metric", "value", "95% interval", "n", "limit", "verdict", "baseline"):
-        table.add_column(heading, justify="left" if heading in ("metric", "verdict") else "right")
+        left = heading in ("metric", "verdict")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
     for rule in run.decision.rules:
         baseline = run.evaluation.baseline.get(rule.metric)
         colour = _COLOURS[rule.verdict]
@@ -97,7 +100,7 @@ def _figure_cells(rule: RuleVerdict) -> tuple[str, str, str]:
     figure = rule.figure
     if figure is None or figure.value is None:
         return "undefined", "", "" if figure is None else str(figure.n)
-    interval = "" if figure.low is None else f"{figure.low:.4f} to {figure.high:.4f}"
+    interval = "" if figure.low is None else f"{figure.low:.4f}-{figure.high:.4f}"
     return f"{figure.value:.4f}", interval, str(figure.n)
 
 

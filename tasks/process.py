@@ -75,7 +75,11 @@ def run_worker(
         ]
     line = [*launcher, "-m", "tasks.worker", command, str(spec)]
     log = spec.with_suffix(".log")
-    environment = environment_with(EKIBEN_WATCH_STDIN="1", TOKENIZERS_PARALLELISM="false")
+    environment = environment_with(
+        EKIBEN_WATCH_STDIN="1",
+        TOKENIZERS_PARALLELISM="false",
+        PYTHONSAFEPATH="1",  # a folder named tasks where the user stands is not ours
+    )
     with child(line, log, environment, piped=True) as process:
         for text in process.stdout or ():
             event = _event(text)

@@ -1,0 +1,39 @@
+# Two commands: `make demo` trains and releases a real classifier, `make test` runs every test.
+# Each sets up what it needs in .venv by itself, with plain pip and constraints.txt.
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: demo test lint unit slow clean
+
+demo: .venv/installed
+	@$(BIN)/ekiben run configs/sms_spam.yaml
+
+test: lint unit slow
+
+lint: .venv/installed-for-tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	cd bentos/text_classifier && ../../$(BIN)/mypy --config-file ../../pyproject.toml service.py
+
+unit: .venv/installed-for-tests
+	$(BIN)/pytest tests/unit
+
+slow: .venv/installed-for-tests
+	$(BIN)/pytest tests/integration tests/e2e
+
+.venv/installed: pyproject.toml constraints.txt
+	@echo "Setting up .venv (once; some minutes)"
+	@$(PYTHON) -m venv .venv
+	@$(PIP) --editable .
+	@touch $@
+
+.venv/installed-for-tests: .venv/installed
+	@echo "Adding the test tools to .venv (once)"
+	@$(PIP) --editable '.[test]'
+	@touch $@
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
