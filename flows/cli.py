@@ -1,6 +1,7 @@
 """The `ekiben` command. Heavy imports wait until a command needs them."""
 
 import os
+import time
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -31,6 +32,7 @@ def run(config: ConfigPath, overrides: Overrides = None) -> None:
     """Run the whole line: exit 0 released, 3 rejected, 4 undecided, 2 bad config, 1 other error."""
     from configs.loading import load_config
 
+    started = time.monotonic()
     checked = load_config(config, overrides)
     _prepare_prefect()
     from rich.console import Console
@@ -48,7 +50,8 @@ def run(config: ConfigPath, overrides: Overrides = None) -> None:
         raise outcome
     assert isinstance(outcome, Outcome)
     print_decision(console, outcome.run)
-    for line in (f"report: {outcome.report}", f"{state.name}: {state.message}"):
+    ended = f"{state.name} in {time.monotonic() - started:.0f} s: {state.message}"
+    for line in (f"report: {outcome.report}", ended):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if outcome.record is not None:
         console.print(f"bento: {outcome.record.tag}", highlight=False)
@@ -103,10 +106,20 @@ def report(
 
 
 def _prepare_prefect() -> None:
-    """Let the embedded server start on a small machine, and leave the terminal to Ekiben."""
+    """Let the embedded server start on a small machine, and leave the terminal to Ekiben.
+
+    Raises:
+        EkibenError: if Prefect is set to a server of the user's own that does not answer.
+    """
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
+    from prefect.settings import get_current_settings
+
+    if get_current_settings().api.url is not None:
+        from flows.deployments import require_server
+
+        require_server()
 
 
 def main() -> NoReturn:

@@ -8,11 +8,12 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from tasks.digests import code_digest, file_digests, value_digest
@@ -49,8 +50,9 @@ def run_step(
         {"stage": stage, "section": section, "parents": dict(parents), "code": code_digest()}
     )
     folder = home() / "steps" / stage / key[:16]
+    home().mkdir(mode=0o700, parents=True, exist_ok=True)  # it will hold rows of the data
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / f".{key[:16]}.lock"):
+    with _locked(folder.parent / f".{key[:16]}.lock", stage):
         known = _read_whole(folder, manifest_type)
         if known is not None:
             log.info("%s: reused %s, nothing changed", stage, key[:16])
@@ -76,6 +78,21 @@ def run_step(
         staging.rename(folder)
         sync_folder(folder.parent)
         return manifest
+
+
+@contextmanager
+def _locked(file: Path, stage: str) -> Iterator[None]:
+    """Hold the step's lock, which the kernel frees with the process; say so if it is taken."""
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("%s: another run is making the same; waiting for it", stage)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_json(file: Path, value: Any) -> None:

@@ -1,0 +1,1 @@
+"""What the README claims in figures, runnable: `python -m benchmarks.NAME [--quick]`."""

@@ -1,0 +1,106 @@
+"""What the README says is true: its figures, commands, tree, and the user's own data."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from flows.terminal import CURL_EXAMPLE
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RESULTS = json.loads((ROOT / "benchmarks/results/line.json").read_text(encoding="utf-8"))
+EKIBEN = str(Path(sys.executable).with_name("ekiben"))
+
+
+def block(after: str, language: str = "") -> str:
+    """Return the first fenced block of a language after a heading."""
+    section = README.split(f"## {after}\n", 1)[1]
+    found = re.search(rf"^```{language}\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+def test_the_first_command_stands_within_two_screens() -> None:
+    before = README.split("make demo", 1)[0]
+    assert len(before.splitlines()) < 50
+
+
+def test_the_make_commands_exist_and_set_up_by_themselves() -> None:
+    for target in ("demo", "test"):
+        shown = subprocess.run(
+            ["make", "--dry-run", "--always-make", target],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        assert "-m venv .venv" in shown
+        assert "constraints.txt" in shown
+
+
+def test_the_demo_output_is_what_the_benchmark_recorded() -> None:
+    shown = block("Try it")
+    line = RESULTS["lines"]["sms_spam"]
+    for name in ("accuracy", "precision.macro", "recall.macro"):
+        figure, other = line["model"][name], line["baseline"][name]
+        row = next(text for text in shown.splitlines() if text.strip().startswith(name))
+        cells = row.split()
+        assert cells[1] == f"{figure['value']:.4f}"
+        assert cells[2] == f"{figure['low']:.4f}-{figure['high']:.4f}"
+        assert cells[3] == str(figure["n"])
+        assert cells[-1] == f"{other['value']:.4f}"
+
+
+def test_the_table_of_figures_is_what_the_benchmark_recorded() -> None:
+    section = README.split("## What to expect\n", 1)[1].split("\n## ", 1)[0]
+    for name, line in RESULTS["lines"].items():
+        row = next(text for text in section.splitlines() if f"`{name}`" in text)
+        for figure in ("accuracy", "precision.macro", "recall.macro"):
+            model, other = line["model"][figure]["value"], line["baseline"][figure]["value"]
+            assert f"{model:.3f} ({other:.3f})" in row
+
+
+def test_the_call_is_the_one_that_the_line_prints() -> None:
+    assert CURL_EXAMPLE in README
+    answers = json.loads(block("Serve and call", "json"))
+    for answer in answers:
+        assert list(answer) == ["label", "probabilities", "truncated", "model"]
+        assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].get)
+
+
+def test_every_command_is_listed_and_exists() -> None:
+    listed = set(re.findall(r"^\| `ekiben (\w+)", README, re.MULTILINE))
+    shown = subprocess.run([EKIBEN, "--help"], capture_output=True, text=True, check=True).stdout
+    existing = set(re.findall(r"^│ (\w+) ", shown.split("Commands", 1)[1], re.MULTILINE))
+    assert listed == existing
+
+
+def test_the_tree_names_every_folder_once() -> None:
+    listed = re.findall(r"^(\w+)/ ", block("The tree"), re.MULTILINE)
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    folders = {name.split("/")[0] for name in tracked if "/" in name}
+    assert set(listed) == {name for name in folders if not name.startswith(".")}
+    assert len(listed) == len(set(listed))
+
+
+def test_your_own_data_passes_the_check_with_the_five_lines(homes: Path, tmp_path: Path) -> None:
+    config = block("Your own data", "yaml")
+    assert len(config.strip().splitlines()) == 5
+    labels = yaml.safe_load(config)["data"]["labels"]
+    rows = [f"review number {n} was {labels[n % 2]},{labels[n % 2]}" for n in range(200)]
+    (tmp_path / "reviews.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    (tmp_path / "reviews.yaml").write_text(config)
+    done = subprocess.run(
+        [EKIBEN, "check", "reviews.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "200 rows valid, 0 quarantined" in done.stdout
+
+
+def test_every_setting_named_exists() -> None:
+    known = (ROOT / "configs/schema.py").read_text(encoding="utf-8")
+    for name in re.findall(r"`(?:data|training|gate|split|serving)\.(\w+)", README):
+        assert f"    {name}: " in known
