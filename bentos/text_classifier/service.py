@@ -8,6 +8,7 @@ import bentoml
 from bentoml._internal.utils.analytics import usage_stats
 from cleaning import clean
 from engine import Answer, Engine, read_card
+from pages import OwnPagesOnly
 from pydantic import AfterValidator, BaseModel, Field
 
 # `bentoml serve` reports its use to its makers, and has asked itself whether to before this file is
@@ -38,7 +39,10 @@ Texts = Annotated[
         min_length=1,
         max_length=CARD["max_texts"],
         description=f"1 to {CARD['max_texts']} texts of 1 to {CARD['max_characters']} characters.",
-        examples=[["Are we still on for lunch?", "WINNER! Claim your free prize now, call today."]],
+        # `example`, since OpenAPI 3.0, which BentoML writes, does not know `examples` here.
+        json_schema_extra={
+            "example": ["Are we still on for lunch?", "WINNER! Claim your free prize now."]
+        },
     ),
 ]
 
@@ -46,12 +50,16 @@ Texts = Annotated[
 class Classification(BaseModel):
     """What the model says of one text."""
 
-    label: str = Field(description="The most probable label.", examples=[CARD["labels"][0]])
+    label: str = Field(
+        description="The most probable label.", json_schema_extra={"example": CARD["labels"][0]}
+    )
     probabilities: dict[str, float] = Field(description="The probability of every label.")
     truncated: bool = Field(
         description=f"Whether the text was longer than the {CARD['max_length']} tokens read."
     )
-    model: str = Field(description="Tag of the Bento that answered.", examples=[CARD["tag"]])
+    model: str = Field(
+        description="Tag of the Bento that answered.", json_schema_extra={"example": CARD["tag"]}
+    )
 
 
 @bentoml.service(name=CARD["pipeline"])
@@ -66,6 +74,10 @@ class TextClassifier:
     def classify(self, texts: Texts) -> list[Classification]:
         """Return for each text its label, the probability of every label, and the model's tag."""
         return [_classification(answer) for answer in self.engine.classify(texts)]
+
+
+# The decorator has made a Service of the class, which its types do not say.
+TextClassifier.add_asgi_middleware(OwnPagesOnly)  # type: ignore[attr-defined]
 
 
 def _classification(answer: Answer) -> Classification:
