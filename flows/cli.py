@@ -1,13 +1,17 @@
 """The `ekiben` command. Heavy imports wait until a command needs them."""
 
+import logging
 import os
+import re
+import signal
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from configs.errors import EkibenError
+from configs.errors import ConfigError, EkibenError
 
 app = typer.Typer(
     help="Turn labelled text into a classifier you can trust, served as a Bento.",
@@ -15,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-ConfigPath = Annotated[Path, typer.Argument(help="YAML file of the pipeline.", show_default=False)]
+ConfigPath = Annotated[Path, typer.Argument(help="YAML file of the pipeline.", metavar="CONFIG")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
@@ -24,6 +28,7 @@ Overrides = Annotated[
         metavar="KEY.PATH=VALUE",
     ),
 ]
+LONGEST_PROBLEM = 400
 EXIT_CODES = {"Released": 0, "Rejected": 3, "Undecided": 4}
 
 
@@ -78,12 +83,18 @@ def check(config: ConfigPath, overrides: Overrides = None) -> None:
 
 @app.command()
 def deploy(
-    configs: Annotated[list[Path], typer.Argument(help="YAML files of the pipelines.")],
+    configs: Annotated[
+        list[Path], typer.Argument(help="YAML files of the pipelines.", metavar="CONFIG...")
+    ],
 ) -> None:
     """Serve the pipelines' schedules and runs for a Prefect server, until interrupted."""
     from configs.loading import load_config
 
     checked = [load_config(config) for config in configs]
+    names = [config.name for config in checked]
+    for path, name in zip(configs, names, strict=True):
+        if names.count(name) > 1:
+            raise ConfigError(f"{path}: name: {name!r} is given to two pipelines; rename one")
     from flows.deployments import serve_deployments
 
     serve_deployments(checked)
@@ -91,12 +102,18 @@ def deploy(
 
 @app.command()
 def report(
-    pipeline: Annotated[str, typer.Argument(help="Name of the pipeline.")],
+    pipeline: Annotated[str, typer.Argument(help="Name of the pipeline.", metavar="PIPELINE")],
     open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Print the path of the last run's report, or open it."""
+    from configs.schema import NAME
     from tasks.reporting import last_report
 
+    if re.fullmatch(NAME, pipeline) is None:
+        raise ConfigError(
+            f"{pipeline}: is not the name of a pipeline; give `name` of its config, in small "
+            "letters, digits and underscores"
+        )
     path = last_report(pipeline)
     if path is None:
         raise EkibenError(f"{pipeline}: has no report yet; run `ekiben run CONFIG` first")
@@ -114,6 +131,8 @@ def _prepare_prefect() -> None:
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
+    for sender in ("EventsWorker", "APILogWorker"):  # outside Prefect's own tree of loggers
+        logging.getLogger(sender).setLevel(logging.CRITICAL)
     from prefect.settings import get_current_settings
 
     if get_current_settings().api.url is not None:
@@ -122,12 +141,26 @@ def _prepare_prefect() -> None:
         require_server()
 
 
+def _in_a_line(problem: str) -> str:
+    """Return the problem on one line: control characters escaped, the middle of a long one cut."""
+    line = "".join(
+        letter if letter.isprintable() else " " if letter.isspace() else ascii(letter)[1:-1]
+        for letter in problem
+    )
+    half = LONGEST_PROBLEM // 2
+    return line if len(line) <= LONGEST_PROBLEM else f"{line[:half]} ... {line[-half:]}"
+
+
 def main() -> NoReturn:
-    """Run the command line; an error of Ekiben's own is printed, one problem a line."""
+    """Run the command line; an error of Ekiben's own is printed, one problem a line.
+
+    A request to end is an orderly exit, so that the embedded server and the worker end too.
+    """
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
         app()
     except EkibenError as error:
         for problem in error.problems:
-            typer.echo(f"error: {problem}", err=True)
+            typer.echo(f"error: {_in_a_line(problem)}", err=True)
         raise SystemExit(error.exit_code) from None
     raise SystemExit(0)

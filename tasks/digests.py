@@ -30,8 +30,8 @@ def file_digests(folder: Path) -> dict[str, str]:
 
 
 def value_digest(value: Any) -> str:
-    """Return the SHA-256, in hex, of a JSON value written with sorted keys."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    """Return the SHA-256, in hex, of a JSON value written with sorted keys; NaN is a value."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

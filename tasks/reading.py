@@ -4,17 +4,20 @@ A reader that guesses turns "NA" into a gap, "007" into 7 and an extra comma int
 without a word. These readers refuse instead, naming file, row and cure.
 """
 
+import codecs
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from configs.errors import DataError
-from configs.schema import Data, redact
-from tasks.sources import expand
+from configs.schema import Data
 
 MAX_FIELD_CHARACTERS = 1_000_000
+_PARQUET_BATCH_ROWS = 128
+_SHOWN_COLUMNS = 8
+_SHOWN_CHARACTERS = 30
 
 
 class Row(NamedTuple):
@@ -41,43 +44,12 @@ def read_rows(path: Path, data: Data) -> Iterator[Row]:
     }
     if path.is_dir() != (kind == "folder"):
         expected = "a folder with one folder a label" if kind == "folder" else f"a {kind} file"
-        _refuse(path, f"expected {expected}; correct data.uri or data.format")
+        refuse(path, f"expected {expected}; correct data.uri or data.format")
     for row in readers[kind](path, data):
         if row.number > data.max_rows:
-            _refuse(
-                path, f"more than data.max_rows={data.max_rows} rows; raise it if that is meant"
-            )
-        _check_characters(path, row)
+            refuse_more(path, data)
+        check_characters(path, row)
         yield row
-
-
-def read_query(data: Data) -> Iterator[Row]:
-    """Yield the rows of `data.query` run on the database at `data.uri`, through SQLAlchemy.
-
-    Raises:
-        DataError: if the database or query fails, or its columns are not as declared.
-    """
-    import sqlalchemy
-
-    if data.query is None:
-        raise DataError(f"{redact(data.uri)}: a SQL source needs data.query, such as SELECT ...")
-    try:
-        engine = sqlalchemy.create_engine(expand(data.uri).partition("#")[0])
-        with engine.connect().execution_options(stream_results=True) as connection:
-            result = connection.execute(sqlalchemy.text(data.query))
-            text, label = _positions(redact(data.uri), list(result.keys()), data)
-            for number, record in enumerate(result, start=1):
-                if number > data.max_rows:
-                    _refuse(redact(data.uri), f"more than data.max_rows={data.max_rows} rows")
-                where = f"{redact(data.uri)}: row {number}"
-                row = Row(number, _as_text(where, record[text]), _as_text(where, record[label]))
-                _check_characters(redact(data.uri), row)
-                yield row
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError, OSError) as error:
-        reason = redact(str(error).splitlines()[0])
-        raise DataError(
-            f"{redact(data.uri)}: query failed ({reason}); check data.uri and data.query"
-        ) from None
 
 
 def _format_of(path: Path) -> str:
@@ -86,7 +58,7 @@ def _format_of(path: Path) -> str:
     known = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
     kind = {**known, ".parquet": "parquet"}.get(path.suffix.lower())
     if kind is None:
-        _refuse(
+        refuse(
             path,
             f"suffix {path.suffix!r} names no format; set data.format to csv, tsv, jsonl "
             "or parquet",
@@ -107,20 +79,21 @@ def _read_delimited(path: Path, data: Data) -> Iterator[Row]:
         )
         try:
             columns = _columns(path, records, data)
-            text, label = _positions(path, columns, data)
+            cure = ", or data.delimiter if they are not split" if len(columns) == 1 else ""
+            text, label = positions(path, columns, data, cure)
             for number, record in enumerate(_not_empty(records), start=1):
                 if len(record) != len(columns):
-                    _refuse(
+                    refuse(
                         path,
                         f"row {number} (line {records.line_num}) has {len(record)} fields "
                         f"where {len(columns)} were expected; mend the row, or set "
                         "data.delimiter and data.quoting",
                     )
                 yield Row(number, record[text], record[label])
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
             _refuse_encoding(path, data, error)
         except csv.Error as error:
-            _refuse(
+            refuse(
                 path,
                 f"line {records.line_num}: {error}; mend it, or set data.quoting: none "
                 "if quotes are plain letters there",
@@ -137,26 +110,49 @@ def _columns(path: Path, records: Iterator[list[str]], data: Data) -> list[str]:
         return list(data.columns or ())
     header = next(_not_empty(records), None)
     if header is None:
-        _refuse(path, "is empty; expected a header line and rows")
-    if data.columns is not None and tuple(header) != data.columns:
-        _refuse(
+        refuse(path, "is empty; expected a header line and rows")
+    if any("\0" in name for name in header):
+        refuse(path, "its first line holds NUL characters; set data.encoding, perhaps to utf-16")
+    is_header = data.text_column in header and data.label_column in header
+    if not is_header and any(name.strip() in data.labels for name in header):
+        refuse(
             path,
-            f"header is {header}, expected data.columns {list(data.columns)}; correct one of them",
+            "its first line is a row, not a header, since a field of it is a label; set "
+            "data.header: false and list data.columns",
+        )
+    if data.columns is not None and tuple(header) != data.columns:
+        refuse(
+            path,
+            f"header is {_shown(header)}, expected data.columns {_shown(data.columns)}; correct "
+            "one of them",
         )
     return header
 
 
-def _positions(path: Path | str, columns: list[str], data: Data) -> tuple[int, int]:
-    """Return where the text and the label stand among the columns."""
+def _shown(names: Sequence[str]) -> str:
+    """Return the first names for a message; a long one may be a text, and is told by its length."""
+    named = [
+        repr(name) if len(name) <= _SHOWN_CHARACTERS else f"({len(name)} characters)"
+        for name in names[:_SHOWN_COLUMNS]
+    ]
+    more = len(names) - len(named)
+    return f"[{', '.join(named)}]" + (f" and {more} more" if more else "")
+
+
+def positions(path: Path | str, columns: list[str], data: Data, cure: str = "") -> tuple[int, int]:
+    """Return where the text and the label stand among the columns.
+
+    Raises:
+        DataError: if one of them is not there, or a name stands twice.
+    """
     doubled = sorted({name for name in columns if columns.count(name) > 1})
     if doubled:
-        _refuse(path, f"column {doubled[0]!r} appears twice; rename one of them")
+        refuse(path, f"columns {_shown(doubled)} appear twice; rename one of each")
     for role, name in (("text_column", data.text_column), ("label_column", data.label_column)):
         if name not in columns:
-            _refuse(
+            refuse(
                 path,
-                f"no column {name!r} among {columns}; set data.{role} to one of them, or "
-                "data.delimiter if they are not split",
+                f"no column {name!r} among {_shown(columns)}; set data.{role} to one of them{cure}",
             )
     return columns.index(data.text_column), columns.index(data.label_column)
 
@@ -173,14 +169,14 @@ def _read_jsonl(path: Path, data: Data) -> Iterator[Row]:
                 record = _json_object(where, line)
                 if data.columns is not None and set(record) != set(data.columns):
                     raise DataError(
-                        f"{where}: keys are {sorted(record)}, expected data.columns "
-                        f"{sorted(data.columns)}; mend the row"
+                        f"{where}: keys are {_shown(sorted(record))}, expected data.columns "
+                        f"{_shown(sorted(data.columns))}; mend the row"
                     )
                 values = [
                     _member(where, record, name) for name in (data.text_column, data.label_column)
                 ]
                 yield Row(number, values[0], values[1])
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
             _refuse_encoding(path, data, error)
 
 
@@ -196,30 +192,34 @@ def _json_object(where: str, line: str) -> dict[str, Any]:
     try:
         record = json.loads(line, object_pairs_hook=unique, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: is not a JSON object ({error}); mend the line") from None
+        reason = str(error)
+        if isinstance(error, json.JSONDecodeError):
+            reason = f"{error.msg}, character {error.colno}"
+        raise DataError(f"{where}: is not a JSON object ({reason}); mend the line") from None
     if not isinstance(record, dict):
-        raise DataError(f"{where}: is a JSON {type(record).__name__}, expected an object with keys")
+        kind = type(record).__name__
+        raise DataError(f"{where}: is a JSON {kind}, expected an object with keys; mend the line")
     return record
 
 
 def _member(where: str, record: dict[str, Any], name: str) -> str | None:
     if name not in record:
         raise DataError(
-            f"{where}: has no key {name!r}, only {sorted(record)}; set data.text_column "
+            f"{where}: has no key {name!r}, only {_shown(sorted(record))}; set data.text_column "
             "and data.label_column, or mend the row"
         )
-    return _as_text(where, record[name])
+    return as_text(where, name, record[name])
 
 
-def _as_text(where: str, value: Any) -> str | None:
+def as_text(where: str, name: str, value: Any) -> str | None:
     """Return a string or whole number as text; a float or flag would have to be guessed at."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     raise DataError(
-        f"{where}: holds a {type(value).__name__} where text was expected; write it as "
-        "a string in the source"
+        f"{where}: {name!r} is of type {type(value).__name__} where text was expected; write it "
+        "as a string in the source"
     )
 
 
@@ -232,56 +232,80 @@ def _read_parquet(path: Path, data: Data) -> Iterator[Row]:
             unpacked = sum(
                 file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups)
             )
-            if unpacked > data.max_megabytes * 1_000_000:
-                _refuse(
-                    path,
-                    f"unpacks to {unpacked // 1_000_000} MB, above data.max_megabytes="
-                    f"{data.max_megabytes}; raise the limit if that is meant",
-                )
+            _refuse_unpacked(path, unpacked, data)
             columns = file.schema_arrow.names
-            _positions(path, columns, data)
+            positions(path, columns, data)
             if data.columns is not None and tuple(columns) != data.columns:
-                _refuse(path, f"columns are {columns}, expected data.columns {list(data.columns)}")
-            number = 0
+                refuse(
+                    path,
+                    f"columns are {_shown(columns)}, expected data.columns {_shown(data.columns)}; "
+                    "correct one of them",
+                )
+            number = unpacked = 0
             wanted = [data.text_column, data.label_column]
-            for batch in file.iter_batches(batch_size=4096, columns=wanted):
+            for batch in file.iter_batches(batch_size=_PARQUET_BATCH_ROWS, columns=wanted):
+                # The metadata counts a repeated text once; its copies are counted here.
+                unpacked += batch.nbytes
+                _refuse_unpacked(path, unpacked, data)
                 texts = batch.column(data.text_column).to_pylist()
                 labels = batch.column(data.label_column).to_pylist()
                 for text, label in zip(texts, labels, strict=True):
                     number += 1
                     where = f"{path}: row {number}"
-                    yield Row(number, _as_text(where, text), _as_text(where, label))
-    except (pa.ArrowException, OSError) as error:
+                    yield Row(
+                        number,
+                        as_text(where, data.text_column, text),
+                        as_text(where, data.label_column, label),
+                    )
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
-        _refuse(path, f"is not a readable Parquet file ({reason}); write it again")
+        refuse(path, f"is not a readable Parquet file ({reason}); write it again")
+
+
+def _refuse_unpacked(path: Path, unpacked: int, data: Data) -> None:
+    if unpacked > data.max_megabytes * 1_000_000:
+        refuse(
+            path,
+            f"unpacks to {unpacked // 1_000_000} MB or more, above data.max_megabytes="
+            f"{data.max_megabytes}; raise the limit if that is meant",
+        )
 
 
 def _read_folder(path: Path, data: Data) -> Iterator[Row]:
     folders = sorted(child for child in path.iterdir() if child.is_dir())
     if not folders:
-        _refuse(path, "holds no folders; expected one folder a label, with .txt files in each")
+        refuse(path, "holds no folders; expected one folder a label, with .txt files in each")
     files = [file for folder in folders for file in sorted(folder.glob("*.txt"))]
     for number, file in enumerate(files, start=1):
+        if not file.is_file():
+            refuse(file, "is no file that holds a text; remove it, or mend the link")
         if file.stat().st_size > 4 * MAX_FIELD_CHARACTERS:
-            _refuse(file, f"is larger than {4 * MAX_FIELD_CHARACTERS} bytes; one file is one text")
+            refuse(file, f"is larger than {4 * MAX_FIELD_CHARACTERS} bytes; split or drop it")
         try:
             text = file.read_text(encoding=_without_mark(data.encoding))
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
             _refuse_encoding(file, data, error)
         yield Row(number, text, file.parent.name)
 
 
 def _without_mark(encoding: str) -> str:
     """Read a UTF-8 byte order mark as a mark, never as the first letter of the first column."""
-    return "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+    return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
 
 
-def _check_characters(path: Path | str, row: Row) -> None:
+def check_characters(path: Path | str, row: Row) -> None:
+    """Refuse a row with a value too long, or with what is no character."""
     for value in (row.text, row.label):
         if value is None:
             continue
+        if "\0" in value:
+            refuse(
+                path,
+                f"row {row.number} holds a NUL character, which no text has; mend the row, or set "
+                "data.encoding",
+            )
         if len(value) > MAX_FIELD_CHARACTERS:
-            _refuse(
+            refuse(
                 path,
                 f"row {row.number} has a field of {len(value)} characters, above "
                 f"{MAX_FIELD_CHARACTERS}; split or drop it",
@@ -289,20 +313,29 @@ def _check_characters(path: Path | str, row: Row) -> None:
         try:
             value.encode()
         except UnicodeEncodeError:
-            _refuse(
+            refuse(
                 path,
                 f"row {row.number} holds half of a surrogate pair, which is no character; "
                 "write the source again as UTF-8",
             )
 
 
-def _refuse_encoding(path: Path, data: Data, error: UnicodeDecodeError) -> NoReturn:
-    _refuse(
+def refuse_more(path: Path | str, data: Data) -> NoReturn:
+    """Raise the DataError of a source with too many rows."""
+    refuse(path, f"more than data.max_rows={data.max_rows} rows; raise it if that is meant")
+
+
+def _refuse_encoding(path: Path, data: Data, error: UnicodeError) -> NoReturn:
+    found = str(error)
+    if isinstance(error, UnicodeDecodeError):
+        found = f"byte 0x{error.object[error.start]:02x}: {error.reason}"
+    refuse(
         path,
-        f"is not {data.encoding} (byte 0x{error.object[error.start]:02x}: {error.reason}); "
-        "set data.encoding to what it was written in, such as latin-1 or gb18030",
+        f"is not {data.encoding} ({found}); set data.encoding to what it was written in, such as "
+        "latin-1 or gb18030",
     )
 
 
-def _refuse(path: Path | str, problem: str) -> NoReturn:
+def refuse(path: Path | str, problem: str) -> NoReturn:
+    """Raise the DataError that tells a problem of a source."""
     raise DataError(f"{path}: {problem}") from None

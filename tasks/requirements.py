@@ -19,10 +19,14 @@ def serving_requirements(roots: tuple[str, ...] = SERVING_ROOTS) -> tuple[str, .
         BentoError: if one of them is not installed.
     """
     found: dict[str, str] = {}
+    asked: set[tuple[str, frozenset[str]]] = set()
     waiting = [Requirement(root) for root in roots]
     while waiting:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
+        if (name, frozenset(requirement.extras)) in asked:
+            continue
+        asked.add((name, frozenset(requirement.extras)))
         if name not in found:
             try:
                 found[name] = version(name).partition("+")[0]
@@ -37,6 +41,6 @@ def serving_requirements(roots: tuple[str, ...] = SERVING_ROOTS) -> tuple[str, .
             applies = needed.marker is None or any(
                 needed.marker.evaluate({"extra": extra}) for extra in extras
             )
-            if applies and (canonicalize_name(needed.name) not in found or needed.extras):
+            if applies:
                 waiting.append(needed)
     return tuple(f"{name}=={number}" for name, number in sorted(found.items()))

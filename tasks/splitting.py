@@ -16,7 +16,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from configs.errors import DataError
-from configs.schema import PipelineConfig, Split
+from configs.schema import PipelineConfig, Split, redact
 from tasks.manifests import SplitManifest, ValidationReport
 from tasks.steps import run_step
 
@@ -49,6 +49,11 @@ def split_rows(config: PipelineConfig, report: ValidationReport) -> SplitManifes
 def _split(config: PipelineConfig, report: ValidationReport, folder: Path) -> dict[str, Any]:
     table = pq.read_table(report.path("valid.parquet"))
     kept, left_out = without_duplicates(table.to_pylist())
+    if not kept:
+        raise DataError(
+            f"{redact(config.data.uri)}: every text stands under two labels, so none is left; mend "
+            "the labels in the source"
+        )
     kept, sampled_out = sample(kept, config.split)
     sides: dict[str, list[Record]] = {side: [] for side in SIDES}
     for record in kept:
@@ -131,8 +136,8 @@ def _require_labels(sides: dict[str, list[Record]], config: PipelineConfig) -> N
         for label, count in _counts(records, config.data.label_names).items():
             if count == 0:
                 problems.append(
-                    f"{config.data.uri}: no row of label {label!r} falls into the {side} split; add "
-                    f"rows of it, or raise the split's share"
+                    f"{redact(config.data.uri)}: no row of label {label!r} falls into the {side} "
+                    "split; add rows of it, or raise the split's share"
                 )
     if problems:
         raise DataError(problems)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
+from configs.errors import ConfigError
 from tasks.digests import code_digest, file_digests, value_digest
 from tasks.manifests import Manifest
 
@@ -28,6 +28,22 @@ MANIFEST = "manifest.json"
 def home() -> Path:
     """Return the folder of all of Ekiben's own files: `$EKIBEN_HOME`, else `~/.ekiben`."""
     return Path(os.environ.get("EKIBEN_HOME") or Path.home() / ".ekiben").expanduser().absolute()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder under the Ekiben home, which only its owner may enter: it holds rows.
+
+    Raises:
+        ConfigError: if the home is no folder, or cannot be written.
+    """
+    try:
+        home().mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"EKIBEN_HOME: {home()} cannot be used ({error.strerror}); set EKIBEN_HOME to a folder "
+            "that can be written"
+        ) from None
 
 
 def run_step(
@@ -50,8 +66,7 @@ def run_step(
         {"stage": stage, "section": section, "parents": dict(parents), "code": code_digest()}
     )
     folder = home() / "steps" / stage / key[:16]
-    home().mkdir(mode=0o700, parents=True, exist_ok=True)  # it will hold rows of the data
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     with _locked(folder.parent / f".{key[:16]}.lock", stage):
         known = _read_whole(folder, manifest_type)
         if known is not None:
@@ -122,7 +137,7 @@ def _read_whole(folder: Path, manifest_type: type[M]) -> M | None:
         if found == manifest.files:
             return manifest.model_copy(update={"folder": folder})
         log.warning("%s: files differ from their manifest; the step is made again", folder)
-    except (OSError, ValidationError, KeyError) as error:
+    except (OSError, ValueError, KeyError) as error:  # not there, not JSON, not UTF-8, not whole
         log.warning("%s: has no usable manifest (%s); made again", folder, type(error).__name__)
     shutil.rmtree(folder)
     return None

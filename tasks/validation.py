@@ -130,7 +130,8 @@ def _table_rules(config: PipelineConfig) -> "list[GxExpectation]":
         gxe.ExpectTableColumnsToMatchSet(column_set=["row", "text", "label"], exact_match=True),
         gxe.ExpectTableRowCountToBeBetween(min_value=limits.min_rows),
         gxe.ExpectColumnProportionOfUniqueValuesToBeBetween(
-            column="text", min_value=1.0 - limits.max_duplicate_fraction
+            column="text",
+            min_value=round(1.0 - limits.max_duplicate_fraction, 12),  # 1 - 0.7 is above 0.3
         ),
     ]
 
@@ -154,22 +155,22 @@ def _expectation(item: Expectation) -> "GxExpectation":
     from great_expectations import expectations as gxe
 
     known = {_snake(name): getattr(gxe, name) for name in dir(gxe) if name.startswith("Expect")}
+    where = f"validation.expectations: {item.type}"
     if item.type not in known:
         near = difflib.get_close_matches(item.type, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"validation.expectations: Great Expectations has no {item.type!r}{hint}")
-    column = item.kwargs.get("column", "text")
-    if column not in ("row", "text", "label"):
-        raise ConfigError(
-            f"validation.expectations: {item.type}: column {column!r} is not one of row, text, "
-            "label, which every dataset has after ingest"
-        )
+        hint = f"did you mean {near[0]!r}?" if near else "take a name from its gallery"
+        raise ConfigError(f"{where}: Great Expectations has none of this name; {hint}")
+    for key in ("column", "column_A", "column_B"):
+        column = item.kwargs.get(key, "text")
+        if column not in ("row", "text", "label"):
+            raise ConfigError(
+                f"{where}: {key} {column!r} is not one of row, text, label, which every dataset "
+                "has after ingest; name one of them"
+            )
     try:
         expectation: GxExpectation = known[item.type](**item.kwargs)
     except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"validation.expectations: {item.type}: {_one_line(error)}; correct its kwargs"
-        ) from None
+        raise ConfigError(f"{where}: {_one_line(error)}; correct its kwargs") from None
     return expectation
 
 
@@ -233,9 +234,9 @@ def _outcome(item: Any) -> tuple[RuleOutcome, list[int]]:
     kwargs = {k: v for k, v in item.expectation_config.kwargs.items() if k != "batch_id"}
     column = kwargs.pop("column", None) or "table"
     failed = item.result.get("unexpected_index_list") or []
-    if item.exception_info and _raised(item.exception_info):
+    if item.exception_info and (raised := _raised(item.exception_info)):
         raise ConfigError(
-            f"validation.expectations: {rule}: cannot be evaluated: {_raised(item.exception_info)}"
+            f"validation.expectations: {rule}: cannot be evaluated ({raised}); correct its kwargs"
         )
     observed = item.result.get("observed_value")
     return RuleOutcome(
@@ -268,13 +269,10 @@ def _problems(
     """Say every reason for which the table as a whole is not fit to train on."""
     where, limits = dataset.source, config.validation
     if taken == rows:
-        none_valid = (
-            f"{where}: none of its {rows} rows is valid; check data.text_column, data.labels and "
-            "validation against quarantine.parquet"
-        )
-        return (none_valid,)
+        cure = "check data.text_column, data.labels and validation against quarantine.parquet"
+        return (f"{where}: none of its {rows} rows is valid; {cure}",)
     problems = []
-    if taken > limits.max_quarantine_fraction * rows:
+    if taken / rows > limits.max_quarantine_fraction:  # 0.29 * 100 would be below 29
         worst = max((o for o in outcomes if o.takes_rows), key=lambda o: o.rows_failed)
         problems.append(
             f"{where}: {taken} of {rows} rows ({taken / rows:.1%}) are quarantined, above "
@@ -291,7 +289,8 @@ def _problems(
 
 def _in_words(outcome: RuleOutcome, config: PipelineConfig) -> str:
     limits = config.validation
-    if outcome.asked == f"min_value={limits.min_rows}":
+    rows_rule = ("expect_table_row_count_to_be_between", f"min_value={limits.min_rows}")
+    if (outcome.rule, outcome.asked) == rows_rule:
         return (
             f"{outcome.observed or 0} valid rows, expected at least validation.min_rows="
             f"{limits.min_rows}; add rows or lower it"
