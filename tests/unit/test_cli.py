@@ -1,0 +1,191 @@
+"""The command line: light at the start, exit codes, and errors of one line each."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from configs.errors import (
+    BentoError,
+    ConfigError,
+    DataError,
+    EkibenError,
+    SourceError,
+    TrainingError,
+)
+from flows.cli import EXIT_CODES, main
+
+HEAVY = {
+    "bentoml",
+    "datasets",
+    "evaluate",
+    "great_expectations",
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "prefect",
+    "pyarrow",
+    "pydantic",
+    "sklearn",
+    "sqlalchemy",
+    "torch",
+    "transformers",
+}
+GOOD = "name: sms\ndata: {uri: x.csv, labels: [a, b]}\ngate: {accuracy: {min: 0.9}}\n"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run the command line in this process and return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["ekiben", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+IMPORTED = """
+import sys
+from flows.cli import main
+try:
+    main()
+except SystemExit as ended:
+    code = ended.code
+print(code, *sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr)
+"""
+
+
+def imported_by(*arguments: str) -> tuple[int, str, set[str]]:
+    """Return exit code, standard output and all packages that a fresh process imported."""
+    command = [sys.executable, "-c", IMPORTED, *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    code, *packages = ended.stderr.splitlines()[-1].split()
+    return int(code), ended.stdout, set(packages)
+
+
+def test_help_names_every_command_and_imports_nothing_heavy() -> None:
+    code, shown, packages = imported_by("--help")
+    assert code == 0
+    assert all(f" {command} " in shown for command in ("run", "check", "deploy", "report"))
+    assert packages > {"typer", "flows"}
+    assert packages & HEAVY == set()
+
+
+def test_a_bad_config_is_told_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+    code, shown, packages = imported_by("run", str(tmp_path / "none.yaml"))
+    assert (code, shown) == (2, "")
+    assert packages & HEAVY == {"pydantic"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nosuch"],
+        ["--nosuch"],
+        ["run"],
+        ["run", "a.yaml", "b.yaml"],
+        ["run", "a.yaml", "--set"],
+        ["run", "a.yaml", "--nosuch"],
+        ["check"],
+        ["deploy"],
+        ["report"],
+    ],
+    ids=" ".join,
+)
+def test_bad_usage_ends_with_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert run(monkeypatch, *arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "Error" in printed.err
+    assert "Traceback" not in printed.err
+
+
+@pytest.mark.parametrize("command", ["run", "check", "deploy"])
+def test_a_bad_config_ends_with_2_and_a_line_a_problem(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    command: str,
+) -> None:
+    file = tmp_path / "sms.yaml"
+    file.write_text(GOOD + "training: {seed: -1, device: tpu}\n")
+    assert run(monkeypatch, command, str(file)) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.splitlines() == [
+        f"error: {file}: training.seed: input should be greater than or equal to 0, got -1",
+        f"error: {file}: training.device: input should be 'auto', 'cpu' or 'cuda', got 'tpu'",
+    ]
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_bad_override_ends_with_2(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    command: str,
+) -> None:
+    file = tmp_path / "sms.yaml"
+    file.write_text(GOOD)
+    code = run(monkeypatch, command, str(file), "--set", "training.seed=1", "--set", "split.salt=7")
+    assert code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {file}: split.salt: ")
+
+
+def test_one_bad_config_among_several_is_enough_to_refuse_them_all(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    good, missing = tmp_path / "good.yaml", tmp_path / "missing.yaml"
+    good.write_text(GOOD)
+    assert run(monkeypatch, "deploy", str(good), str(missing)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {missing}: cannot be read (No such file or directory)")
+
+
+def test_the_report_of_a_pipeline_that_never_ran_is_an_error_in_words(
+    homes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "report", "sms") == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
+    assert line.startswith("error: sms: has no report yet; run `ekiben run CONFIG` first")
+
+
+@pytest.mark.parametrize("pipeline", ["No Such Pipeline", "../reports", "sms*", ""])
+def test_a_name_that_no_pipeline_can_have_is_bad_usage(
+    homes: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    pipeline: str,
+) -> None:
+    assert run(monkeypatch, "report", pipeline) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {pipeline}: is not the name of a pipeline")
+
+
+def test_the_report_named_is_the_last_one(
+    homes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = homes / "ekiben_home" / "reports" / "sms"
+    folder.mkdir(parents=True)
+    for name in ("20250101T000000-rejected.html", "20250102T000000-released.html", "x.partial"):
+        (folder / name).touch()
+    assert run(monkeypatch, "report", "sms") == 0
+    assert capsys.readouterr().out == f"{folder / '20250102T000000-released.html'}\n"
+
+
+def test_every_outcome_and_every_error_has_its_exit_code() -> None:
+    assert EXIT_CODES == {"Released": 0, "Rejected": 3, "Undecided": 4}
+    assert ConfigError("x").exit_code == 2
+    for error in (EkibenError, BentoError, DataError, SourceError, TrainingError):
+        assert error("x").exit_code == 1
+
+
+def test_an_error_holds_one_problem_or_several() -> None:
+    assert EkibenError("one").problems == ["one"]
+    assert EkibenError(("one", "two")).problems == ["one", "two"]
+    assert str(EkibenError(["one", "two"])) == "one\ntwo"

@@ -1,0 +1,246 @@
+"""The house keeps its order: who imports whom, heavy libraries behind one door, short functions."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tasks.requirements import serving_requirements
+
+ROOT = Path(__file__).resolve().parents[2]
+HOUSE = ("configs", "tasks", "flows", "bentos")
+MODULES = {
+    str(file.relative_to(ROOT)): ast.parse(file.read_text(encoding="utf-8"))
+    for folder in HOUSE
+    for file in sorted((ROOT / folder).rglob("*.py"))
+}
+LONGEST_FUNCTION = 60
+LONGEST_MODULE = 350
+LONGER_MODULES = {"configs/schema.py": 450}  # every field of the config with its description
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import: the module that imports, what it imports from, and the names it takes."""
+
+    by: str
+    module: str
+    names: tuple[str, ...]
+
+    @property
+    def top(self) -> str:
+        """Return the top-level package."""
+        return self.module.partition(".")[0]
+
+
+def imports_of(file: str) -> Iterator[Import]:
+    """Yield every import of a module, wherever in it."""
+    for node in ast.walk(MODULES[file]):
+        if isinstance(node, ast.Import):
+            yield from (Import(file, alias.name, ()) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            dots = "." * node.level
+            names = tuple(alias.name for alias in node.names)
+            yield Import(file, f"{dots}{node.module or ''}", names)
+
+
+IMPORTS = [found for file in MODULES for found in imports_of(file)]
+
+
+def test_the_whole_house_is_looked_at() -> None:
+    assert len(MODULES) > 40
+    assert {found.top for found in IMPORTS} > {"configs", "tasks", "flows", "torch", "prefect"}
+
+
+@pytest.mark.parametrize(
+    ("folder", "may"),
+    [
+        ("flows", {"flows", "tasks", "configs"}),
+        ("tasks", {"tasks", "configs"}),
+        ("configs", {"configs"}),
+        ("bentos", set()),
+    ],
+)
+def test_imports_go_from_flows_to_tasks_to_configs_and_no_other_way(
+    folder: str, may: set[str]
+) -> None:
+    wrong = [
+        found
+        for found in IMPORTS
+        if found.by.startswith(f"{folder}/") and found.top in {*HOUSE, "tests", "benchmarks", ""}
+        if found.top not in may
+    ]
+    assert wrong == []
+
+
+def test_nothing_is_imported_by_a_name_that_only_running_tells() -> None:
+    called = {
+        (file, ast.unparse(node.func))
+        for file, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+    }
+    named = [
+        (file, name) for file, name in called if name.endswith(("import_module", "__import__"))
+    ]
+    assert named == []
+
+
+@pytest.mark.parametrize(
+    ("library", "doors"),
+    [
+        ("great_expectations", ("tasks/validation.py",)),
+        ("bentoml", ("bentos/",)),  # building and proving start it as a command
+        ("prefect", ("flows/", "tasks/")),
+        ("sklearn", ("tasks/baseline.py", "tasks/metrics/")),
+        ("evaluate", ("tasks/figures.py", "tasks/metrics/")),
+        ("sqlalchemy", ("tasks/queries.py",)),
+        ("matplotlib", ("tasks/plots.py",)),
+    ],
+)
+def test_a_heavy_library_has_its_door(library: str, doors: tuple[str, ...]) -> None:
+    users = {found.by for found in IMPORTS if found.top == library}
+    assert users
+    assert {user for user in users if not user.startswith(doors)} == set()
+
+
+def test_a_task_takes_of_prefect_only_the_task_line() -> None:
+    taken = {
+        (found.module, name)
+        for found in IMPORTS
+        if found.by.startswith("tasks/") and found.top == "prefect"
+        for name in found.names or ("the whole module",)
+    }
+    assert taken == {("prefect", "task"), ("prefect.cache_policies", "NO_CACHE")}
+
+
+def test_the_worker_imports_torch_transformers_safetensors_numpy_and_itself() -> None:
+    worker = [found for found in IMPORTS if found.by.startswith("tasks/worker/")]
+    outside = {
+        found.module
+        for found in worker
+        if found.top not in sys.stdlib_module_names and not found.module.startswith("tasks.worker.")
+    }
+    tops = {module.partition(".")[0] for module in outside}
+    assert tops == {"torch", "transformers", "safetensors", "numpy"}
+
+
+@cache
+def installed() -> Mapping[str, set[str]]:
+    """Return the distributions that hold each top-level package, by normalised names."""
+    found = packages_distributions()
+    return {top: {canonicalize_name(name) for name in names} for top, names in found.items()}
+
+
+def declared() -> set[str]:
+    """Return the normalised names of what pyproject.toml declares."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
+
+
+def third_party(folders: tuple[str, ...]) -> set[str]:
+    """Return the top-level packages from elsewhere that modules in the folders import."""
+    found = {found.top for found in IMPORTS if found.by.startswith(folders)}
+    own = {Path(file).stem for file in MODULES if file.startswith("bentos/")}  # side by side there
+    return found - set(sys.stdlib_module_names) - set(HOUSE) - own
+
+
+def test_what_is_imported_is_declared() -> None:
+    known = declared()
+    tops = third_party(("configs/", "tasks/", "flows/"))
+    assert {top for top in tops if not installed().get(top, set()) & known} == set()
+
+
+def test_a_bento_requires_what_its_service_imports() -> None:
+    required = {line.partition("==")[0] for line in serving_requirements()}
+    tops = third_party(("bentos/",))
+    assert {top for top in tops if not installed().get(top, set()) & required} == set()
+
+
+def test_no_function_is_long() -> None:
+    long = {
+        f"{file}: {node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for file, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert {name: lines for name, lines in long.items() if lines > LONGEST_FUNCTION} == {}
+
+
+def test_no_module_is_long() -> None:
+    lines = {file: len((ROOT / file).read_text(encoding="utf-8").splitlines()) for file in MODULES}
+    too_long = {
+        file: count
+        for file, count in lines.items()
+        if count > LONGER_MODULES.get(file, LONGEST_MODULE)
+    }
+    assert too_long == {}
+
+
+WORKER_ALONE = """
+import sys
+from pathlib import Path
+
+FORBIDDEN, folder = set(sys.argv[1].split(",")), Path(sys.argv[2])
+
+class Without:
+    "A finder that does not find the forbidden packages."
+    def __init__(self, finder):
+        self.finder = finder
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+    def find_spec(self, name, *others):
+        forbidden = name.partition(".")[0] in FORBIDDEN
+        return None if forbidden else self.finder.find_spec(name, *others)
+
+sys.meta_path = [Without(finder) for finder in sys.meta_path]
+for name in FORBIDDEN:
+    try:
+        __import__(name)
+    except ModuleNotFoundError:
+        continue
+    raise SystemExit(f"{name} could be imported all the same")
+
+from tasks.worker.__main__ import main
+from tasks.worker.batches import write_rows
+from tasks.worker.spec import ScoreSpec, TrainSpec
+from transformers import BertConfig, BertModel
+
+size = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "vocab_size": 20}
+BertModel(BertConfig(**size, intermediate_size=8)).save_pretrained(folder / "base")
+write_rows(folder / "rows", [[1, 2, 3], [4, 5]] * 4, [0, 1] * 4)
+rows, model = str(folder / "rows"), str(folder / "model")
+TrainSpec(
+    str(folder / "base"), rows, rows, str(folder), ["a", "b"], 0, None, 0.001, 1, 4, 1, 0.1, 0.0,
+    1.0, "balanced", "f1", 1, 0, "cpu", "fp32",
+).write(folder / "train.json")
+main("train", str(folder / "train.json"))
+ScoreSpec(model, rows, str(folder / "logits.npy"), 0, "cpu").write(folder / "score.json")
+main("score", str(folder / "score.json"))
+"""
+
+
+def test_the_worker_trains_and_scores_without_any_other_library(tmp_path: Path) -> None:
+    allowed = {"torch", "transformers", "safetensors", "numpy"}
+    theirs = {"filelock", "huggingface-hub", "packaging", "pyyaml"}  # transformers needs them
+    forbidden = {
+        top
+        for top, names in installed().items()
+        if names & (declared() | {"accelerate"}) - allowed - theirs
+    }
+    assert forbidden > {"prefect", "bentoml", "great_expectations", "datasets", "evaluate"}
+    assert forbidden > {"pandas", "pyarrow", "sklearn", "scipy", "pydantic", "accelerate"}
+    command = [sys.executable, "-c", WORKER_ALONE, ",".join(sorted(forbidden)), str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+    assert (tmp_path / "logits.npy").is_file()
