@@ -82,8 +82,10 @@ def load_best(folder: Path, model: torch.nn.Module) -> None:
 
 
 def drop_checkpoints(folder: Path) -> None:
-    """Remove every checkpoint, whole or partial."""
-    for path in [*folder.glob("checkpoint-*"), *folder.glob(".checkpoint-*")]:
+    """Remove every checkpoint, whole or partial; one that is half removed is not read again."""
+    for path in folder.glob("checkpoint-*"):
+        path.rename(folder / f".{path.name}.partial")
+    for path in folder.glob(".checkpoint-*"):
         shutil.rmtree(path)
 
 

@@ -43,6 +43,7 @@ class Trainer:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     loss: torch.nn.CrossEntropyLoss
+    class_weights: NDArray[np.float64]
     rows: EncodedRows
     held_out: EncodedRows
     state: TrainingState
@@ -63,22 +64,24 @@ class Trainer:
         """Return the updates of the whole run, if it is not stopped early."""
         return self.updates_an_epoch * self.spec.num_train_epochs
 
+    @property
+    def has_waited_enough(self) -> bool:
+        """Return whether so many epochs brought nothing better that training stops."""
+        return self.state.epoch - self.state.best_epoch >= self.spec.early_stopping_patience
+
 
 def train(spec: TrainSpec) -> None:
     """Train to the end or to an early stop, then write `model/` and `result.json`."""
     device = choose_device(spec.device, spec.precision)
     torch.manual_seed(spec.seed)
     trainer = _prepare(spec, device)
-    stopped_early = False
-    while trainer.state.epoch < spec.num_train_epochs and not stopped_early:
+    while trainer.state.epoch < spec.num_train_epochs and not trainer.has_waited_enough:
         _train_one_epoch(trainer)
         _judge_epoch(trainer)
         if device.leads:
             save_checkpoint(Path(spec.output), trainer.model, trainer.optimizer, trainer.state)
-        waited = trainer.state.epoch - trainer.state.best_epoch
-        stopped_early = waited >= spec.early_stopping_patience
     if device.leads:
-        _write_result(trainer, stopped_early)
+        _write_result(trainer)
     if device.world > 1:
         torch.distributed.destroy_process_group()
 
@@ -100,6 +103,7 @@ def _prepare(spec: TrainSpec, device: Device) -> Trainer:
     model.config.pad_token_id = spec.pad_token_id
     model.to(device.torch)
     rows = EncodedRows(Path(spec.train))
+    weights = _class_weights(spec, rows)
     optimizer = torch.optim.AdamW(_groups(model, spec.weight_decay), lr=0.0, fused=True)
     state = restore_checkpoint(Path(spec.output), model, optimizer)
     parallel = model
@@ -115,7 +119,10 @@ def _prepare(spec: TrainSpec, device: Device) -> Trainer:
         parallel,
         optimizer,
         torch.amp.GradScaler(device.torch.type, enabled=device.precision == "fp16"),
-        torch.nn.CrossEntropyLoss(weight=_class_weights(spec, rows, device)),
+        torch.nn.CrossEntropyLoss(
+            weight=torch.tensor(weights, dtype=torch.float32, device=device.torch), reduction="sum"
+        ),
+        weights,
         rows,
         EncodedRows(Path(spec.validation)),
         state,
@@ -131,13 +138,13 @@ def _groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]
     ]
 
 
-def _class_weights(spec: TrainSpec, rows: EncodedRows, device: Device) -> torch.Tensor | None:
-    """Return n / (k * n_label) for each label [n_labels], scikit-learn's "balanced", or None."""
+def _class_weights(spec: TrainSpec, rows: EncodedRows) -> NDArray[np.float64]:
+    """Return n / (k * n_label) for each label [n_labels], scikit-learn's "balanced", or ones."""
     if spec.class_weights == "none":
-        return None
+        return np.ones(len(spec.labels))
     counts = np.bincount(rows.labels, minlength=len(spec.labels))
-    weights = len(rows) / (len(spec.labels) * counts)
-    return torch.tensor(weights, dtype=torch.float32, device=device.torch)
+    weights: NDArray[np.float64] = len(rows) / (len(spec.labels) * counts)
+    return weights
 
 
 def learning_rate_at(step: int, steps: int, spec: TrainSpec) -> float:
@@ -158,15 +165,15 @@ def _train_one_epoch(trainer: Trainer) -> None:
             spec.per_device_train_batch_size,
             spec.seed + state.epoch,
             device.world,
-        )[device.rank :: device.world]
+        )
     )
     losses: list[float] = []
     every = max(1, trainer.updates // _CURVE_POINTS)
-    while group := list(islice(batches, spec.gradient_accumulation_steps)):
+    while group := list(islice(batches, trainer.updates_share)):
         rate = learning_rate_at(state.step, trainer.updates, spec)
         losses.append(_update(trainer, group, rate))
         state.step += 1
-        state.rows += sum(map(len, group)) * device.world
+        state.rows += sum(map(len, group))
         state.seconds = before + time.perf_counter() - started
         if state.step % every == 0 and device.leads:
             state.curve.append(
@@ -180,28 +187,38 @@ def _train_one_epoch(trainer: Trainer) -> None:
 
 
 def _update(trainer: Trainer, group: list[NDArray[np.int64]], rate: float) -> float:
-    """Do one optimizer update over the batches of the group and return their mean loss."""
+    """Do one optimizer update over the batches of the group, shared out among the processes.
+
+    Returns the mean loss over the group's rows, weighted by class. However the rows are cut into
+    batches, the update is that of one batch holding them all.
+    """
+    device = trainer.device
+    weight = float(trainer.class_weights[trainer.rows.labels[np.concatenate(group)]].sum())
+    own = group[device.rank :: device.world]
     trainer.optimizer.zero_grad(set_to_none=True)
-    total = 0.0
-    for number, batch in enumerate(group, start=1):
+    total = torch.zeros((), device=device.torch)
+    for number, batch in enumerate(own, start=1):
         ids, mask, labels = (
-            tensor.to(trainer.device.torch, non_blocking=True)
+            tensor.to(device.torch, non_blocking=True)
             for tensor in trainer.rows.padded(batch, trainer.spec.pad_token_id)
         )
-        alone = trainer.device.world == 1 or number == len(group)
-        with nullcontext() if alone else trainer.parallel.no_sync():
-            with trainer.device.autocast():
+        in_step = device.world == 1 or number == len(own)
+        with nullcontext() if in_step else trainer.parallel.no_sync():
+            with device.autocast():
                 logits = trainer.parallel(input_ids=ids, attention_mask=mask).logits
-            loss = trainer.loss(logits.float(), labels) / len(group)
-            trainer.scaler.scale(loss).backward()
-        total += loss.item()
+            loss = trainer.loss(logits.float(), labels) / weight
+            # The processes' gradients are averaged, so that each must count as all of them.
+            trainer.scaler.scale(loss * device.world).backward()
+        total += loss.detach()
     trainer.scaler.unscale_(trainer.optimizer)
     torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), trainer.spec.max_grad_norm)
     for parameters in trainer.optimizer.param_groups:
         parameters["lr"] = rate
     trainer.scaler.step(trainer.optimizer)
     trainer.scaler.update()
-    return total
+    if device.world > 1:
+        torch.distributed.all_reduce(total)
+    return total.item()
 
 
 def _judge_epoch(trainer: Trainer) -> None:
@@ -251,7 +268,7 @@ def _print_step(trainer: Trainer) -> None:
     print(json.dumps(event), flush=True)
 
 
-def _write_result(trainer: Trainer, stopped_early: bool) -> None:
+def _write_result(trainer: Trainer) -> None:
     spec, state, output = trainer.spec, trainer.state, Path(trainer.spec.output)
     load_best(output, trainer.model)
     trainer.model.save_pretrained(output / "model")
@@ -260,7 +277,7 @@ def _write_result(trainer: Trainer, stopped_early: bool) -> None:
         "device": _device_name(trainer.device),
         "precision": trainer.device.precision,
         "best_epoch": state.best_epoch,
-        "stopped_early": stopped_early and state.epoch < spec.num_train_epochs,
+        "stopped_early": state.epoch < spec.num_train_epochs,
         "seconds": state.seconds,
         "rows_per_second": state.rows / state.seconds,
         "epochs": state.epochs,
