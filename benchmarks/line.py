@@ -1,13 +1,12 @@
 """Run whole lines and record what came of each: figures, the baseline's, times, hardware.
 
-`python -m benchmarks.line` runs sms_spam and tweet_sentiment from cached sources alone; `--quick`
-runs smoke, in a minute or two.
+`python -m benchmarks.line [NAME...]` runs sms_spam and tweet_sentiment, or the shipped configs named,
+from cached sources alone; `--quick` runs smoke, in a minute or two.
 """
 
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,24 +25,31 @@ LIBRARIES = ("torch", "transformers", "prefect", "bentoml", "great-expectations"
 FIGURES = ("accuracy", "precision.macro", "recall.macro", "f1.macro")
 
 
-def run_line(name: str, home: Path) -> dict[str, Any]:
-    """Run one shipped config in a fresh home; return its figures, times and outcome."""
+def run_line(name: str, home: Path) -> float:
+    """Run one shipped config in the given Ekiben home; return the seconds it took."""
     environment = {
         **os.environ,
-        "EKIBEN_HOME": str(home / "ekiben"),
+        "EKIBEN_HOME": str(home),
         "BENTOML_HOME": str(home / "bentoml"),
         "PREFECT_HOME": str(home / "prefect"),
     }
     command = [str(Path(sys.executable).with_name("ekiben")), "run", f"configs/{name}.yaml"]
     started = time.perf_counter()
     code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
-    seconds = time.perf_counter() - started
-    stages = {
-        stage: json.loads(file.read_text(encoding="utf-8"))
-        for stage in ("split", "finetune", "evaluate", "prove")
-        for file in (home / "ekiben" / "steps" / stage).glob("*/manifest.json")
-    }
-    return {"exit_code": code, "seconds": round(seconds, 1), **summarise(stages)}
+    if code not in (0, 3, 4):
+        raise SystemExit(f"{name}: ekiben run ended with code {code}; nothing is recorded")
+    return round(time.perf_counter() - started, 1)
+
+
+def collect(home: Path) -> dict[str, Any]:
+    """Return figures and times of the one run made in an Ekiben home, from its manifests."""
+    return summarise(
+        {
+            stage: json.loads(file.read_text(encoding="utf-8"))
+            for stage in ("split", "finetune", "evaluate", "prove")
+            for file in (home / "steps" / stage).glob("*/manifest.json")
+        }
+    )
 
 
 def summarise(stages: dict[str, Any]) -> dict[str, Any]:
@@ -78,19 +84,30 @@ def surroundings() -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> None:
-    """Run the lines, print a table, write `benchmarks/results/line.json`."""
-    names = ["smoke"] if "--quick" in arguments else ["sms_spam", "tweet_sentiment"]
-    cache = Path(os.environ.get("EKIBEN_HOME") or Path.home() / ".ekiben") / "sources"
-    lines: dict[str, Any] = {}
+    """Run the lines, print a table, and put them into `benchmarks/results/line.json`."""
+    quick = "--quick" in arguments
+    named = [argument for argument in arguments if not argument.startswith("-")]
+    names = ["smoke"] if quick else named or ["sms_spam", "tweet_sentiment"]
+    file = RESULTS / ("line_quick.json" if quick else "line.json")
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"lines": {}}
     for name in names:
-        home = Path(tempfile.mkdtemp(prefix=f"ekiben-{name}-"))
-        try:
-            (home / "ekiben").mkdir()
-            cache.mkdir(parents=True, exist_ok=True)
-            (home / "ekiben" / "sources").symlink_to(cache.absolute())
-            lines[name] = run_line(name, home)
-        finally:
-            shutil.rmtree(home)
+        known["lines"][name] = {**surroundings(), **_measured(name)}
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+    _print(known["lines"])
+
+
+def _measured(name: str) -> dict[str, Any]:
+    """Run a line in a home of its own that shares nothing but the cache of sources."""
+    cache = Path(os.environ.get("EKIBEN_HOME") or Path.home() / ".ekiben") / "sources"
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"ekiben-{name}-") as folder:
+        home = Path(folder)
+        (home / "sources").symlink_to(cache.absolute())
+        return {"seconds": run_line(name, home), **collect(home)}
+
+
+def _print(lines: dict[str, Any]) -> None:
     table = Table("line", "figure", "model", "95% interval", "baseline", "n")
     for name, line in lines.items():
         for figure in FIGURES:
@@ -99,10 +116,6 @@ def main(arguments: list[str]) -> None:
             cells = (f"{own['value']:.4f}", interval, f"{other['value']:.4f}", str(own["n"]))
             table.add_row(name, figure, *cells)
     Console().print(table)
-    result = {**surroundings(), "lines": lines}
-    file = RESULTS / ("line_quick.json" if "--quick" in arguments else "line.json")
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

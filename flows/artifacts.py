@@ -20,7 +20,7 @@ from configs.errors import EkibenError
 from configs.schema import PipelineConfig
 from flows.summary import summary
 from tasks import plots
-from tasks.manifests import EvaluationReport, GateDecision, Manifest
+from tasks.manifests import EvaluationReport, GateDecision, Manifest, ValidationReport
 from tasks.reporting import Run, figure_text
 
 log = logging.getLogger("ekiben")
@@ -77,9 +77,9 @@ def show(manifest: Manifest | GateDecision) -> None:
     log.info("%s", summary(manifest))
 
 
-def show_validation(config: PipelineConfig, run: Run) -> None:
+def show_validation(config: PipelineConfig, report: ValidationReport) -> None:
     """Log the validation and publish its rules as a table, without any value of the data."""
-    show(run.validation)
+    show(report)
     create_table_artifact(
         [
             {
@@ -90,10 +90,10 @@ def show_validation(config: PipelineConfig, run: Run) -> None:
                 "rows failed": rule.rows_failed if rule.takes_rows else "",
                 "met": "yes" if rule.passed else "no",
             }
-            for rule in run.validation.rules
+            for rule in report.rules
         ],
         key=_key(config, "validation"),
-        description=summary(run.validation),
+        description=summary(report),
     )
 
 

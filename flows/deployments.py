@@ -1,47 +1,39 @@
 """Deployments: the same pipelines on a Prefect server, with their schedules."""
 
-from datetime import timedelta
+import asyncio
+import signal
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from configs.errors import EkibenError
+from configs.errors import ConfigError, EkibenError
 from configs.loading import load_config
-from configs.schema import PipelineConfig
+from configs.schema import PipelineConfig, redact
 
 if TYPE_CHECKING:
-    from prefect.deployments.runner import RunnerDeployment
+    from prefect.runner import Runner
 
 DEFAULT_SERVER = "http://127.0.0.1:4200/api"
+ANCHOR = datetime(2020, 1, 1, tzinfo=UTC)
+"""Intervals are counted from here, so that a restart does not put the next run off."""
 
 
 def serve_deployments(configs: list[PipelineConfig]) -> None:
     """Register a deployment a pipeline with the Prefect server and run what falls due.
 
-    Schedules stay active when this process ends, so that a restart goes on with them.
+    Ends on SIGINT or SIGTERM. Schedules stay active then, so that a restart goes on with them; a
+    run in progress is cancelled, and started again goes on from its last checkpoint.
 
     Raises:
         EkibenError: if no Prefect server answers.
     """
-    require_server()
-    from prefect import serve
-    from prefect.types.entrypoint import EntrypointType
+    url = require_server()
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from flows.pipeline import pipeline
-
-    deployments = [
-        pipeline.to_deployment(
-            name=config.name,
-            parameters={"config": config.model_dump(mode="json")},
-            schedules=schedules(config),
-            description=f"Trains and releases the Bento {config.name}.",
-            entrypoint_type=EntrypointType.MODULE_PATH,
-        )
-        for config in configs
-    ]
-    # `to_deployment` is typed as if it might be awaited, which it is not in synchronous code.
-    serve(*cast("list[RunnerDeployment]", deployments), pause_on_shutdown=False)
+    with temporary_settings({PREFECT_API_URL: url}):
+        asyncio.run(_serve(configs))
 
 
 def require_server() -> str:
@@ -55,12 +47,74 @@ def require_server() -> str:
     url = get_current_settings().api.url or DEFAULT_SERVER
     try:
         httpx.get(f"{url}/health", timeout=10.0).raise_for_status()
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise EkibenError(
-            f"no Prefect server answers at {url} ({type(error).__name__}); start one with `prefect "
-            "server start`, or set PREFECT_API_URL to yours"
+            f"no Prefect server answers at {redact(url)} ({type(error).__name__}); start one with "
+            "`prefect server start`, or set PREFECT_API_URL to yours"
         ) from None
     return url
+
+
+async def _serve(configs: list[PipelineConfig]) -> None:
+    from prefect.runner import Runner
+    from prefect.types.entrypoint import EntrypointType
+
+    from flows.pipeline import pipeline
+
+    runner = Runner(name="ekiben", pause_on_shutdown=False)
+    for config in configs:
+        deployment = await pipeline.ato_deployment(
+            name=config.name,
+            parameters={"config": config.model_dump(mode="json")},
+            schedules=schedules(config),
+            description=description(config),
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
+        # Set, though to nothing: else a deployment that a work pool had would stay with the pool.
+        deployment.work_pool_name = deployment.work_queue_name = None
+        await runner.aadd_deployment(deployment)
+    _print_served(configs)
+    await _run_until_interrupted(runner)
+
+
+async def _run_until_interrupted(runner: "Runner") -> None:
+    serving = asyncio.create_task(runner.start())
+    await asyncio.sleep(0)  # lets `start` set its own SIGTERM handler, which leaves runs as Running
+    interrupted = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
+    waiting = asyncio.create_task(interrupted.wait())
+    await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if waiting.done() and runner.started:
+        await runner.astop()
+    waiting.cancel()
+    await serving
+
+
+def _print_served(configs: list[PipelineConfig]) -> None:
+    from prefect.settings import get_current_settings
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    width = max(len(config.name) for config in configs)
+    console.print("Serving until interrupted (Ctrl+C), schedules stay active after that:")
+    for config in configs:
+        console.print(f"  {config.name:<{width}}  {_when(config)}")
+    console.print(f"Start a run, and see all runs, at {get_current_settings().ui_url}/deployments")
+
+
+def _when(config: PipelineConfig) -> str:
+    schedule = config.schedule
+    if schedule is None:
+        return "no schedule"
+    if schedule.cron is not None:
+        return f"cron {schedule.cron} ({schedule.timezone})"
+    return f"every {timedelta(seconds=schedule.interval_seconds or 0)}"
+
+
+def description(config: PipelineConfig) -> str:
+    """Return what Prefect shows under the deployment's name."""
+    return f"Trains and releases the Bento {config.name}."
 
 
 def schedules(config: PipelineConfig) -> list[Any]:
@@ -73,16 +127,37 @@ def schedules(config: PipelineConfig) -> list[Any]:
     if schedule.cron is not None:
         return [Cron(schedule.cron, timezone=schedule.timezone)]
     assert schedule.interval_seconds is not None
-    return [Interval(timedelta(seconds=schedule.interval_seconds), timezone=schedule.timezone)]
+    interval = timedelta(seconds=schedule.interval_seconds)
+    return [Interval(interval, anchor_date=ANCHOR, timezone=schedule.timezone)]
 
 
-def describe(config: str) -> dict[str, Any]:
-    """Return a config file's deployment parameters and schedules, as a step of `prefect.yaml`."""
+def describe(config: str, schedules: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a config file's parameters and description, as a build step of `prefect.yaml`.
+
+    Prefect fills no template in for schedules, so that `prefect.yaml` must repeat them.
+
+    Raises:
+        ConfigError: if the config file cannot be used, or its schedule is not `schedules`.
+    """
     checked = load_config(Path(config))
     schedule = checked.schedule
-    listed: list[dict[str, Any]] = []
+    expected: list[dict[str, Any]] = []
     if schedule is not None and schedule.cron is not None:
-        listed = [{"cron": schedule.cron, "timezone": schedule.timezone}]
+        expected = [{"cron": schedule.cron, "timezone": schedule.timezone}]
     elif schedule is not None:
-        listed = [{"interval": schedule.interval_seconds, "timezone": schedule.timezone}]
-    return {"parameters": {"config": checked.model_dump(mode="json")}, "schedules": listed}
+        expected = [
+            {
+                "interval": schedule.interval_seconds,
+                "anchor_date": ANCHOR.isoformat(),
+                "timezone": schedule.timezone,
+            }
+        ]
+    if schedules != expected:
+        raise ConfigError(
+            f"prefect.yaml: schedules of {config} are {schedules}, but that file asks for "
+            f"{expected}; write the latter"
+        )
+    return {
+        "config": checked.model_dump(mode="json"),
+        "description": description(checked),
+    }

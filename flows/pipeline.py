@@ -61,7 +61,9 @@ def run_line(config: PipelineConfig) -> Outcome:
     dataset = ingest(config.data)
     artifacts.show(dataset)
     validation = validate(config, dataset)
-    artifacts.show_validation(config, Run(config, dataset, validation))
+    artifacts.show_validation(config, validation)
+    if not validation.passed:
+        artifacts.show_report(config, write_report(Run(config, dataset, validation)))
     require_valid(validation)
     sides = split(config, validation)
     artifacts.show(sides)

@@ -1,0 +1,136 @@
+"""Homes, ports and processes of the end-to-end tests."""
+
+import ipaddress
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+ROOT = Path(__file__).resolve().parents[2]
+EKIBEN = str(Path(sys.executable).with_name("ekiben"))
+
+
+@dataclass(frozen=True)
+class Homes:
+    """The folders that Ekiben, BentoML and Prefect keep their own things in."""
+
+    ekiben: Path
+    bentoml: Path
+    prefect: Path
+
+    @property
+    def sources(self) -> Path:
+        """Return the cache of fetched sources."""
+        return self.ekiben / "sources"
+
+    @classmethod
+    def under(cls, folder: Path, sources: Path) -> Self:
+        """Return new homes that share nothing but the cache of sources."""
+        homes = cls(folder / "ekiben", folder / "bentoml", folder / "prefect")
+        homes.ekiben.mkdir(parents=True)
+        homes.sources.symlink_to(sources)
+        return homes
+
+
+_HOOK = """
+import json, os, sys
+
+def record(event, arguments):
+    if event in ("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname"):
+        address = arguments[1] if event in ("socket.connect", "socket.sendto") else arguments[0]
+        host = address[0] if isinstance(address, tuple) else address
+        host = host.decode(errors="replace") if isinstance(host, bytes) else str(host)
+        with open(os.environ["CONNECTIONS"], "a") as log:
+            log.write(json.dumps([event, host, " ".join(sys.argv[:3])]) + chr(10))
+
+sys.addaudithook(record)
+"""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """An environment in which every Python process records whom it connects to or looks up."""
+
+    folder: Path
+
+    @classmethod
+    def under(cls, folder: Path) -> Self:
+        """Return a watch that keeps its hook and its records in the folder."""
+        (folder / "sitecustomize.py").write_text(_HOOK, encoding="utf-8")
+        (folder / "connections.jsonl").touch()
+        return cls(folder)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the variables that put the hook into a process and its children."""
+        log = str(self.folder / "connections.jsonl")
+        return {"PYTHONPATH": str(self.folder), "CONNECTIONS": log}
+
+    def records(self) -> list[tuple[str, str, str]]:
+        """Return (event, host, command) of every connection and look-up so far."""
+        lines = (self.folder / "connections.jsonl").read_text(encoding="utf-8").splitlines()
+        return [tuple(json.loads(line)) for line in lines]
+
+    def outside(self) -> list[tuple[str, str, str]]:
+        """Return the records whose host is not this machine."""
+        return [record for record in self.records() if not _is_local(record[1])]
+
+
+def _is_local(host: str) -> bool:
+    if host in ("localhost", "None", "") or host.startswith(("/", "\0")):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+@dataclass(frozen=True)
+class ReleasedHomes(Homes):
+    """Homes in which `ekiben run configs/smoke.yaml` has released a Bento; what it printed."""
+
+    printed: str
+    watch: Watch
+
+
+def line_environment(homes: Homes) -> dict[str, str]:
+    """Return this process's environment with the homes in it and no Prefect server of the user's."""
+    environment = {
+        **os.environ,
+        "EKIBEN_HOME": str(homes.ekiben),
+        "BENTOML_HOME": str(homes.bentoml),
+        "PREFECT_HOME": str(homes.prefect),
+        "COLUMNS": "120",
+    }
+    environment.pop("PREFECT_API_URL", None)
+    return environment
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def stopped(process: "subprocess.Popen[Any]") -> Iterator["subprocess.Popen[Any]"]:
+    """End the process group of a process started with `start_new_session` on the way out."""
+    try:
+        yield process
+    finally:
+        for stop in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(process.pid, stop)
+                process.wait(20)
+            except (ProcessLookupError, subprocess.TimeoutExpired):
+                continue
