@@ -52,7 +52,8 @@ def prepare_logging() -> None:
 class ProgressArtifacts:
     """Show the progress of each long stage as a Prefect progress artifact."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: PipelineConfig) -> None:
+        self._config = config
         self._ids: dict[str, UUID] = {}
         self._updated: dict[str, float] = {}
 
@@ -60,15 +61,17 @@ class ProgressArtifacts:
         """Create the stage's artifact at its first call; then update it at most every 2 s."""
         if not total:
             return
-        percent = round(100.0 * done / total, 1)
+        percent, description = round(100.0 * done / total, 1), f"{done:,} {note}"
         now = time.monotonic()
         if stage not in self._ids:
-            created: Any = create_progress_artifact(percent, key=stage, description=note)
+            created: Any = create_progress_artifact(
+                percent, key=_key(self._config, stage), description=description
+            )
             self._ids[stage] = created
         elif done < total and now - self._updated[stage] < _SECONDS_BETWEEN_UPDATES:
             return
         else:
-            update_progress_artifact(self._ids[stage], percent, description=f"{done:,} {note}")
+            update_progress_artifact(self._ids[stage], percent, description=description)
         self._updated[stage] = now
 
 
@@ -139,16 +142,19 @@ def show_decision(config: PipelineConfig, run: Run) -> None:
         "",
         *(f"### {title}\n\n![{title}]({_image(canvas)})\n" for title, canvas in drawn.items()),
     ]
-    create_markdown_artifact("\n".join(parts), key=_key(config, "decision"))
+    create_markdown_artifact(
+        "\n".join(parts), key=_key(config, "decision"), description=summary(run.decision)
+    )
 
 
 def show_report(config: PipelineConfig, report: Path) -> Path:
     """Publish where the report lies, and return it."""
     create_link_artifact(
         report.as_uri(),
-        "report",
+        report.name,
         key=_key(config, "report"),
-        description=f"The report of this run: `{report}` on the machine it ran on",
+        description="The report of this run, on the machine that ran it. A browser opens no file "
+        f"from a web page: paste `{report.as_uri()}` into its address bar.",
     )
     log.info("report: %s", report)
     return report

@@ -45,7 +45,7 @@ def pipeline(config: PipelineConfig) -> "State[Outcome]":
     """
     artifacts.prepare_logging()
     try:
-        with listening(artifacts.ProgressArtifacts()):
+        with listening(artifacts.ProgressArtifacts(config)):
             outcome = run_line(config)
     except EkibenError as error:
         return Failed(message=str(error), data=error)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tasks.manifests import RuleVerdict
@@ -87,7 +88,7 @@ def print_decision(console: Console, run: Run) -> None:
         baseline = run.evaluation.baseline.get(rule.metric)
         colour = _COLOURS[rule.verdict]
         table.add_row(
-            rule.metric,
+            escape(rule.metric),  # it holds a label's name, which may be anything
             *_figure_cells(rule),
             f"{rule.limit:g}",
             f"[{colour}]{rule.verdict}[/]",

@@ -152,7 +152,7 @@ def pip_options() -> dict[str, str]:
     command = [sys.executable, "-P", "-m", "pip", "config", "list"]
     listed = subprocess.run(command, capture_output=True, text=True, check=False)
     if listed.returncode != 0:  # without it the public index would be asked for a private name
-        said = " ".join(redact(listed.stderr).split())[-300:]
+        said = " ".join(redact(listed.stdout + listed.stderr).split())[:200]
         raise SourceError(f"`pip config list` fails ({said}); mend pip's configuration")
     order = ("global", "download", ":env:")
     found: dict[str, dict[str, str]] = {scope: {} for scope in order}

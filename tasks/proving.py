@@ -129,7 +129,7 @@ def _serving(
         started = time.perf_counter()
         while not _is_ready(client):
             waited = time.perf_counter() - started
-            if process.poll() is not None or waited > _SECONDS_TO_READY:
+            if process.poll() is not None or waited > _SECONDS_TO_READY or _has_given_up(log):
                 raise BentoError(
                     f"{bento.tag}: bentoml serve was not ready after {waited:.0f} s (exit code "
                     f"{process.poll()}); the end of its log: {tail(log, 8)}"
@@ -137,6 +137,11 @@ def _serving(
             report_progress("prove", 0, None, "starting the Bento")
             time.sleep(0.2)
         yield client, memory, time.perf_counter() - started
+
+
+def _has_given_up(log: Path) -> bool:
+    """Return whether a worker of the service ended at its start; BentoML starts it for ever anew."""
+    return "Application startup failed" in log.read_text(encoding="utf-8", errors="replace")
 
 
 def _free_port() -> int:

@@ -192,8 +192,10 @@ def _copy_by_fsspec(address: str, target: Path) -> None:
     try:
         # A file system that is already open may hold an old listing.
         system, path = fsspec.core.url_to_fs(address, skip_instance_cache=True)
-        is_folder = system.info(path)["type"] == "directory"
-        system.get(path, str(target), recursive=is_folder)
+        if system.info(path)["type"] == "directory":
+            system.get(path, str(target), recursive=True)
+        else:  # get() would read the ? of a signed URL as a wildcard
+            system.get_file(path, str(target))
     except ImportError as error:
         raise SourceError(
             f"{redact(address)}: needs a package that is not installed ({reason(error)}); add it "

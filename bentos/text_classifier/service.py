@@ -9,7 +9,7 @@ from bentoml._internal.utils.analytics import usage_stats
 from cleaning import clean
 from engine import Answer, Engine, read_card
 from pages import OwnPagesOnly
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 # `bentoml serve` reports its use to its makers, and has asked itself whether to before this file is
 # imported: so say no, and make it ask again.
@@ -23,7 +23,7 @@ CARD = read_card(MODEL)
 def cleaned(text: str) -> str:
     """Return the text cleaned as those the model was trained on; refuse one that is then blank."""
     text = clean(text, CARD["cleaning"])
-    if not text:
+    if not text.strip():
         raise ValueError("is blank once cleaned; send a text")
     return text
 
@@ -45,6 +45,14 @@ Texts = Annotated[
         },
     ),
 ]
+
+
+class Request(BaseModel):
+    """The texts to classify. BentoML logs why it refuses a request, but none of its texts."""
+
+    model_config = ConfigDict(title="Request", hide_input_in_errors=True)
+
+    texts: Texts
 
 
 class Classification(BaseModel):
@@ -70,8 +78,8 @@ class TextClassifier:
         self.engine = Engine(MODEL)
         self.engine.classify(["warm up"])
 
-    @bentoml.api
-    def classify(self, texts: Texts) -> list[Classification]:
+    @bentoml.api(input_spec=Request)
+    def classify(self, texts: list[str]) -> list[Classification]:
         """Return for each text its label, the probability of every label, and the model's tag."""
         return [_classification(answer) for answer in self.engine.classify(texts)]
 
