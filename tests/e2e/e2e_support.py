@@ -42,21 +42,27 @@ class Homes:
 _HOOK = """
 import json, os, sys
 
-def record(event, arguments):
-    if event in ("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname"):
-        address = arguments[1] if event in ("socket.connect", "socket.sendto") else arguments[0]
-        host = address[0] if isinstance(address, tuple) else address
-        host = host.decode(errors="replace") if isinstance(host, bytes) else str(host)
-        with open(os.environ["CONNECTIONS"], "a") as log:
-            log.write(json.dumps([event, host, " ".join(sys.argv[:3])]) + chr(10))
+TARGETS = {"socket.connect": 1, "socket.sendto": 1, "socket.sendmsg": 1, "socket.getaddrinfo": 0,
+           "socket.gethostbyname": 0, "socket.gethostbyaddr": 0}
 
+def record(event, arguments):
+    if event in TARGETS:
+        address = arguments[TARGETS[event]]
+        host = address[0] if isinstance(address, tuple) else address
+        write(event, host.decode(errors="replace") if isinstance(host, bytes) else str(host))
+
+def write(event, host):
+    with open(os.environ["CONNECTIONS"], "a") as log:
+        log.write(json.dumps([event, host, " ".join(sys.orig_argv[1:5])]) + chr(10))
+
+write("start", "")
 sys.addaudithook(record)
 """
 
 
 @dataclass(frozen=True)
 class Watch:
-    """An environment in which every Python process records whom it connects to or looks up."""
+    """An environment in which each Python process records its start and whom it calls or looks up."""
 
     folder: Path
 
@@ -71,10 +77,11 @@ class Watch:
     def environment(self) -> dict[str, str]:
         """Return the variables that put the hook into a process and its children."""
         log = str(self.folder / "connections.jsonl")
-        return {"PYTHONPATH": str(self.folder), "CONNECTIONS": log}
+        path = [str(self.folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+        return {"PYTHONPATH": os.pathsep.join(path), "CONNECTIONS": log}
 
     def records(self) -> list[tuple[str, str, str]]:
-        """Return (event, host, command) of every connection and look-up so far."""
+        """Return (event, host, command) of every start, connection and look-up so far."""
         lines = (self.folder / "connections.jsonl").read_text(encoding="utf-8").splitlines()
         return [tuple(json.loads(line)) for line in lines]
 

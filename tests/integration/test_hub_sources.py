@@ -180,8 +180,8 @@ def test_a_model_is_copied_without_pickles_at_its_commit_and_then_needs_no_hub(h
     again = run_client(homes, hub.url, step)
 
     assert {file.name: file.read_bytes() for file in first.paths[0].iterdir()} == MODEL
-    files = {path.rsplit("/", 1)[-1] for path in asked(hub, "acme/tiny") if "/resolve/" in path}
-    assert files == set(MODEL)
+    files = {path for path in asked(hub, "acme/tiny") if "/resolve/" in path}
+    assert files == {f"/acme/tiny/resolve/{COMMIT}/{name}" for name in MODEL}
     assert first.hosts <= {"127.0.0.1", "localhost", "::1"}
     assert again.paths == first.paths
     assert again.hosts == set()

@@ -3,7 +3,6 @@
 import os
 import shutil
 import tarfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -24,7 +23,9 @@ from tasks.sources import fetch
 SECRET = "opensesame"
 ROWS = b"text,label\nLunch at noon?,ham\nWIN a prize NOW,spam\n"
 LETTERS = {"letters/data/rows.csv": ROWS, "letters/data/deep/more.csv": b"more\n"}
-WHEEL = wheel({**LETTERS, "letters/__init__.py": b"raise SystemExit", "letters-1.0.dist-info/X": b""})
+WHEEL = wheel(
+    {**LETTERS, "letters/__init__.py": b"raise SystemExit", "letters-1.0.dist-info/X": b""}
+)
 SDIST = sdist({f"notes-2.0/{path}": content for path, content in LETTERS.items()})
 ZIP_SDIST = wheel({f"old-0.1/{path}": content for path, content in LETTERS.items()})
 ARCHIVES = {
@@ -101,15 +102,38 @@ class Setting:
     environment: tuple[tuple[str, str], ...] = ()
 
 
+NO_EXTRA = "find-links =\nextra-index-url =\n"
+"""What is set for the whole machine would show through."""
 SETTINGS = [
     Setting("index-url in the environment", environment=(("PIP_INDEX_URL", "file://{good}"),)),
-    Setting("find-links in the environment", "[global]\nno-index = true\n", (("PIP_FIND_LINKS", "{good}/letters"),)),
-    Setting("find-links beside a folder that is not there", environment=(("PIP_FIND_LINKS", "{good}/absent {good}/letters"), ("PIP_NO_INDEX", "1"))),
-    Setting("extra-index-url beside an index without it", environment=(("PIP_INDEX_URL", "file://{good}/absent"), ("PIP_EXTRA_INDEX_URL", "file://{good}"))),
-    Setting("index-url in a file", "[global]\nindex-url = file://{good}\n"),
-    Setting("extra-index-url over several lines of a file", "[global]\nindex-url = file://{good}/absent\nextra-index-url =\n  file://{good}/absent2\n  file://{good}\n"),
-    Setting("section of pip download over the global one", "[global]\nindex-url = file://{other}\n[download]\nindex-url = file://{good}\n"),
-    Setting("environment over a file", "[global]\nindex-url = file://{other}\n[download]\nindex-url = file://{other}\n", (("PIP_INDEX_URL", "file://{good}"),)),
+    Setting(
+        "find-links, one a folder that is not there, without an index",
+        "[global]\nno-index = true\n",
+        (("PIP_FIND_LINKS", "{good}/absent {good}/letters"),),
+    ),
+    Setting(
+        "extra-index-url beside an index without the package",
+        environment=(
+            ("PIP_INDEX_URL", "file://{good}/absent"),
+            ("PIP_EXTRA_INDEX_URL", "file://{good}"),
+        ),
+    ),
+    Setting(
+        "several lines of a file",
+        "[global]\nindex-url = file://{good}/absent\nfind-links =\n"
+        "extra-index-url =\n  file://{good}/absent\n  file://{good}\n",
+    ),
+    Setting(
+        "the section of pip download over the global one",
+        f"[global]\nindex-url = file://{{other}}\n{NO_EXTRA}"
+        "[download]\nindex-url = file://{good}\n",
+    ),
+    Setting(
+        "the environment over a file",
+        f"[global]\nindex-url = file://{{other}}\n{NO_EXTRA}"
+        "[download]\nindex-url = file://{other}\n",
+        (("PIP_INDEX_URL", "file://{good}"),),
+    ),
 ]
 
 
@@ -121,13 +145,10 @@ def test_packages_are_found_where_pip_is_set_to_look(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    other = {"letters-1.0-py3-none-any.whl": wheel({"letters/data/rows.csv": b"of the other index"})}
-    places = {"good": index, "other": write_index(tmp_path / "other", other)}
-    # What the file leaves open may be set for the whole machine.
-    rest = "[global]\nfind-links =\nextra-index-url =\n" if "extra" not in setting.file else "[global]\nfind-links =\n"
-    config = setting.file.replace("[global]\n", rest, 1).format(**places)
+    theirs = {"letters-1.0-py3-none-any.whl": wheel({"letters/data/rows.csv": b"not these"})}
+    places = {"good": index, "other": write_index(tmp_path / "other", theirs)}
     if setting.file:
-        (tmp_path / "pip.conf").write_text(config)
+        (tmp_path / "pip.conf").write_text(setting.file.format(**places))
         monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
     for name, value in setting.environment:
         monkeypatch.setenv(name, value.format(**places))
@@ -135,9 +156,7 @@ def test_packages_are_found_where_pip_is_set_to_look(
     assert fetch(URI).path.read_bytes() == ROWS
 
 
-def test_no_index_asks_no_index(
-    homes: Path, index: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_index_asks_no_index(homes: Path, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serve_folder(index) as server:
         monkeypatch.setenv("PIP_INDEX_URL", server.url)
         monkeypatch.setenv("PIP_NO_INDEX", "yes")
@@ -183,9 +202,7 @@ def test_a_copy_that_is_not_what_was_pinned_is_dropped(
     assert fetch(pin).path.read_bytes() == ROWS
 
 
-def test_two_at_once_fetch_once(
-    homes: Path, index: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_at_once_fetch_once(homes: Path, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[bytes] = []
     with serve_folder(index) as server:
         monkeypatch.setenv("PIP_INDEX_URL", server.url)
@@ -205,8 +222,15 @@ def test_nothing_of_a_package_is_run(
     marker = tmp_path / "was-run"
     run = f"from pathlib import Path; Path({str(marker)!r}).touch()".encode()
     backend = b'[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-    source = {"setup.py": run, "backend.py": run, "pyproject.toml": backend, "trap/__init__.py": run}
-    archive = sdist({f"trap-1.0/{path}": content for path, content in {**source, **LETTERS}.items()})
+    source = {
+        "setup.py": run,
+        "backend.py": run,
+        "pyproject.toml": backend,
+        "trap/__init__.py": run,
+    }
+    archive = sdist(
+        {f"trap-1.0/{path}": content for path, content in {**source, **LETTERS}.items()}
+    )
     index = write_index(tmp_path / "index", {"trap-1.0.tar.gz": archive})
     monkeypatch.setenv("PIP_INDEX_URL", index.as_uri())
     (tmp_path / "pip.py").write_bytes(run)  # python -m pip would take it from here
@@ -272,6 +296,7 @@ def test_what_the_index_does_not_have_is_told_in_one_line_with_a_cure(
     index: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     torn = {"damaged-1.0.tar.gz": b"no archive", "cut-1.0.tar.gz": SDIST[:-40]}
     write_index(index, torn)
@@ -286,6 +311,7 @@ def test_what_the_index_does_not_have_is_told_in_one_line_with_a_cure(
     assert_one_line(refused.value, *parts)
     assert copies(homes) == []
     assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(
@@ -294,8 +320,8 @@ def test_what_the_index_does_not_have_is_told_in_one_line_with_a_cure(
         ({"PIP_INDEX_URL": f"{CLOSED}/simple"}, ("ConnectError", "check the network")),
         ({"PIP_INDEX_URL": f"http://u:{SECRET}@127.0.0.1:9/simple"}, ("ConnectError",)),
         ({"PIP_CERT": "/absent/ca.pem"}, ("FileNotFoundError", "pip config list")),
-        ({"PIP_TIMEOUT": "soon"}, ("cannot be fetched", "soon", "pip config list")),
-        ({"PIP_CONFIG_FILE": "broken.conf"}, ("`pip config list` fails", "mend pip's")),
+        ({"PIP_TIMEOUT": "soon"}, ("`pip config list` fails", "'soon'", "mend pip's")),
+        ({"PIP_CONFIG_FILE": "broken.conf"}, ("broken.conf", "no section headers", "mend pip's")),
     ],
 )
 def test_a_setting_of_pip_that_cannot_work_is_told_in_one_line(
@@ -316,7 +342,7 @@ def test_a_setting_of_pip_that_cannot_work_is_told_in_one_line(
     assert_one_line(refused.value, *parts)
 
 
-@pytest.mark.parametrize("status", [401, 403, 500])
+@pytest.mark.parametrize("status", [401, 500])
 def test_an_index_that_refuses_is_told_with_its_answer(
     status: int, homes: Path, index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,7 +393,7 @@ def test_a_csv_inside_a_package_is_ingested_to_rows_that_are_memory_mapped(
 def test_pip_options_are_read_as_pip_itself_would_apply_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "pip.conf").write_text("[global]\ntimeout = 60\ncert = /a'b.pem\n[list]\ntimeout=1\n")
+    (tmp_path / "pip.conf").write_text("[global]\ntimeout=60\ncert=/a'b.pem\n[list]\ntimeout=1\n")
     monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
     monkeypatch.setenv("PIP_TRUSTED_HOST", "one two")
 

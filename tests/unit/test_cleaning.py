@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.schema import Cleaning
@@ -76,7 +76,6 @@ def test_the_default_cleans_a_real_sms() -> None:
     assert clean(text, DEFAULT) == "Free entry!! Text <WIN> to 80086 \xa35 caf\xe9"
 
 
-@settings(deadline=None)
 @given(TEXTS, SWITCHES)
 def test_cleaning_twice_is_cleaning_once(text: str, switches: dict[str, Any]) -> None:
     once = clean(text, switches)

@@ -66,14 +66,14 @@ def row_bootstrap(confusion: NDArray[np.int64], samples: int) -> dict[str, NDArr
 
 
 def test_drawing_confusion_matrices_is_drawing_rows() -> None:
-    ours, theirs = _resampled(CONFUSION, SAMPLES, seed=0), row_bootstrap(CONFUSION, 500)
+    ours, theirs = _resampled(CONFUSION, SAMPLES, seed=0), row_bootstrap(CONFUSION, 200)
     assert ours.keys() == theirs.keys()
     for name, values in theirs.items():
         assert ours[name].shape == (SAMPLES, *values.shape[1:])
         spread = values.std(axis=0)
-        # The means of 500 draws differ by about spread / 22, their spreads by about 3%.
-        assert np.all(np.abs(ours[name].mean(axis=0) - values.mean(axis=0)) < spread / 5), name
-        assert np.allclose(ours[name].std(axis=0), spread, rtol=0.15), name
+        # The mean of 200 draws is off by about spread / 14, their spread by about 5%.
+        assert np.all(np.abs(ours[name].mean(axis=0) - values.mean(axis=0)) < spread / 4), name
+        assert np.allclose(ours[name].std(axis=0), spread, rtol=0.2), name
 
 
 def test_a_resample_is_decided_by_its_seed() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import DataError
@@ -115,7 +115,6 @@ def test_every_row_is_kept_or_left_out_and_no_text_is_kept_twice(
     assert len({r["text"] for r in kept}) == len(kept)
 
 
-@settings(deadline=None)
 @given(TABLES, TABLES)
 def test_a_row_never_changes_side_when_data_grows(
     first: list[tuple[str, str]], added: list[tuple[str, str]]
@@ -147,7 +146,6 @@ def test_the_side_of_a_text_is_fixed_for_ever(text: str, side: str) -> None:
     assert side_of(text, Split()) == side
 
 
-@settings(deadline=None)
 @given(st.text(), st.lists(st.floats(0.01, 0.5), min_size=2, max_size=2))
 def test_a_larger_test_share_takes_texts_in_and_lets_none_out(
     text: str, shares: list[float]

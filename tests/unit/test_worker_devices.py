@@ -23,13 +23,17 @@ def test_a_cpu_trains_in_fp32_unless_asked_for_bf16(asked: str, given: str) -> N
 
 
 def test_fp16_on_a_cpu_is_refused() -> None:
-    with pytest.raises(SystemExit, match="training.precision is fp16, which a CPU cannot train in"):
+    with pytest.raises(
+        SystemExit, match=r"training\.precision is fp16, which a CPU cannot train in"
+    ):
         choose_device("cpu", "fp16")
 
 
 @without_cuda
 def test_cuda_is_refused_where_there_is_none() -> None:
-    with pytest.raises(SystemExit, match="training.device is cuda, but torch sees no CUDA device"):
+    with pytest.raises(
+        SystemExit, match=r"training\.device is cuda, but torch sees no CUDA device"
+    ):
         choose_device("cuda", "auto")
 
 

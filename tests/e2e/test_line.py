@@ -1,0 +1,640 @@
+"""The whole line through the command line: released, served, reused, refused, and traced back."""
+
+import ast
+import html
+import html.parser
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import psutil
+import pyarrow.parquet as pq
+import pytest
+from e2e_support import EKIBEN, ROOT, Homes, ReleasedHomes, free_port, line_environment, stopped
+from safetensors.torch import load_file, save_file
+
+from configs.errors import BentoError
+from configs.loading import load_config
+from configs.schema import PipelineConfig
+from tasks.building import build_bento
+from tasks.digests import file_digest, folder_digest, value_digest
+from tasks.evaluation import evaluate_candidate
+from tasks.finetuning import fine_tune
+from tasks.gate import judge
+from tasks.ingest import read_dataset
+from tasks.manifests import (
+    BentoManifest,
+    CheckpointManifest,
+    DatasetManifest,
+    EvaluationReport,
+    GateDecision,
+    Manifest,
+    ProofReport,
+    ReleaseRecord,
+    SplitManifest,
+    ValidationReport,
+)
+from tasks.proving import prove_bento
+from tasks.releasing import release_bento
+from tasks.reporting import Run, write_report
+from tasks.splitting import split_rows
+from tasks.validation import validate_dataset
+
+M = TypeVar("M", bound=Manifest)
+CONFIG = ROOT / "configs" / "smoke.yaml"
+BENTOML = str(Path(sys.executable).with_name("bentoml"))
+STAGES = ("ingest", "validate", "split", "finetune", "evaluate", "build", "prove", "release")
+NOT_FOR_SERVING = {
+    "accelerate", "datasets", "ekiben", "evaluate", "great-expectations", "matplotlib", "pandas",
+    "prefect", "pyarrow", "scikit-learn", "scipy", "sqlalchemy",
+}  # fmt: skip
+
+
+def ekiben(homes: Homes, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [EKIBEN, *arguments], cwd=ROOT, env=line_environment(homes), capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+
+
+def listed(homes: Homes) -> list[str]:
+    """Return the tags that `bentoml list` shows."""
+    shown = subprocess.run(
+        [BENTOML, "list", "--output", "json"], env=line_environment(homes), capture_output=True,
+        text=True, check=True,
+    ).stdout  # fmt: skip
+    return [entry["tag"] for entry in json.loads(shown)]
+
+
+def printed_tag(printed: str) -> str:
+    found = re.search(r"^bento: (smoke:[0-9a-f]{12})$", printed, re.MULTILINE)
+    assert found is not None, printed
+    return found[1]
+
+
+def printed_lines(printed: str) -> list[str]:
+    """Return the lines to copy that stand at the end of what a release prints."""
+    head, _, rest = printed.partition("Serve it, and classify two texts:\n")
+    assert head
+    return [line.strip() for line in rest.splitlines() if line.strip()]
+
+
+def bento_of(homes: ReleasedHomes) -> Path:
+    return homes.bentoml / "bentos" / printed_tag(homes.printed).replace(":", "/")
+
+
+def record_of(homes: ReleasedHomes) -> ReleaseRecord:
+    file = homes.ekiben / "releases" / f"{printed_tag(homes.printed).replace(':', '/')}.json"
+    return ReleaseRecord.model_validate_json(file.read_text(encoding="utf-8"))
+
+
+# --- A release ------------------------------------------------------------------------------------
+
+
+def test_a_run_prints_the_decision_the_report_the_tag_and_two_lines_to_copy(
+    released: ReleasedHomes,
+) -> None:
+    printed = released.printed
+    header = next(line for line in printed.splitlines() if line.split()[:1] == ["metric"])
+    assert " ".join(header.split()) == "metric value 95% interval n limit verdict baseline"
+    row = next(line for line in printed.splitlines() if line.split()[:1] == ["accuracy"]).split()
+    low, high = map(float, row[2].split("-"))
+    assert low <= float(row[1]) <= high
+    assert float(row[1]) >= 0.8
+    assert row[3:6] == ["144", "0.8", "pass"]
+    assert 0 < float(row[6]) <= 1
+    report = re.search(r"^report: (/.+\.html)$", printed, re.MULTILINE)
+    assert report is not None
+    assert Path(report[1]).is_file()
+    assert re.search(r"^Released in \d+ s: accuracy: 0\.\d+ reaches 0\.8$", printed, re.MULTILINE)
+    serve, curl = printed_lines(printed)
+    assert serve.endswith("bentoml serve smoke:latest")
+    assert curl.startswith("curl -s http://127.0.0.1:3000/classify ")
+
+
+def test_bentoml_lists_exactly_the_released_tag_and_latest_points_to_it(
+    released: ReleasedHomes,
+) -> None:
+    tag = printed_tag(released.printed)
+    assert listed(released) == [tag]
+    got = subprocess.run(
+        [BENTOML, "get", "smoke:latest", "--output", "tag"],
+        env=line_environment(released), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert got.stdout.strip() == tag
+    assert not list((released.bentoml / ".ekiben-staging").iterdir())
+
+
+def test_the_release_is_on_record_and_its_report_lies_in_the_bento(
+    released: ReleasedHomes,
+) -> None:
+    record = record_of(released)
+    assert record.tag == printed_tag(released.printed)
+    assert (record.pipeline, record.previous) == ("smoke", None)
+    assert record.bento_path == bento_of(released)
+    assert record.decision.verdict == "pass"
+    assert record.config["gate"]["accuracy"]["min"] == 0.8
+    page = (record.bento_path / "report.html").read_bytes()
+    assert page == record.report.read_bytes()
+    proof = json.loads((record.bento_path / "proof.json").read_text(encoding="utf-8"))
+    assert proof["rows_replayed"] == proof["labels_equal"] == 60
+    assert proof["largest_difference"] < 1e-4
+    assert 0 < proof["latency_p50_ms"] <= proof["latency_p99_ms"]
+    assert proof["peak_memory_mb"] > 0
+
+
+class References(html.parser.HTMLParser):
+    """Collects the elements of a page, and all that would be loaded or followed from it."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[str] = []
+        self.found: list[str] = re.findall(r"url\(([^)]*)\)|@import", page)
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        names = ("src", "href", "xlink:href", "srcset", "data", "action", "poster")
+        self.found += [value or "" for name, value in attrs if name in names]
+
+    handle_startendtag = handle_starttag
+
+
+def test_the_report_loads_nothing_from_anywhere(released: ReleasedHomes) -> None:
+    page = (bento_of(released) / "report.html").read_text(encoding="utf-8")
+    references = References(page)
+    assert "svg" in references.elements
+    assert "script" not in references.elements
+    assert references.found
+    assert [target for target in references.found if not target.startswith("#")] == []
+
+
+def test_the_bento_asks_for_exact_versions_of_what_serving_needs_and_nothing_else(
+    released: ReleasedHomes,
+) -> None:
+    folder = bento_of(released) / "env" / "python"
+    lines = (folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    for line in lines:
+        assert re.fullmatch(r"[a-z0-9._-]+==[0-9][0-9a-zA-Z.!]*", line), line
+    names = {line.partition("==")[0] for line in lines}
+    assert {"bentoml", "torch", "transformers", "safetensors"} <= names
+    assert not names & NOT_FOR_SERVING
+    for file in folder.parent.rglob("*"):
+        if file.is_file():
+            assert not re.search(r"index-url|find-links|://", file.read_text(encoding="utf-8"))
+
+
+def test_the_service_in_the_bento_imports_nothing_of_the_line(released: ReleasedHomes) -> None:
+    source = bento_of(released) / "src"
+    files = sorted(source.glob("*.py"))
+    assert {"service.py", "engine.py", "cleaning.py"} <= {file.name for file in files}
+    imported = {
+        name.partition(".")[0]
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        for name in _imported(node)
+    }
+    assert {"bentoml", "torch"} <= imported
+    assert not imported & {"configs", "tasks", "flows", "prefect", "great_expectations", "datasets"}
+
+
+def _imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+
+
+# --- The two printed lines, and the service behind them -------------------------------------------
+
+
+@dataclass(frozen=True)
+class Served:
+    """The released Bento, served by the printed line; `log` is all that it printed."""
+
+    address: str
+    curl: str
+    log: Path
+
+    def post(self, body: Any) -> httpx.Response:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        return httpx.post(f"{self.address}/classify", content=content, headers=headers, timeout=60)
+
+    def classify(self, *texts: str) -> list[dict[str, Any]]:
+        answer = self.post({"texts": texts})
+        assert answer.status_code == 200, answer.text
+        answers: list[dict[str, Any]] = answer.json()
+        return answers
+
+
+@pytest.fixture(scope="module")
+def served(released: ReleasedHomes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Start the printed line in a shell; on another port only where 3000 is taken."""
+    serve, curl = printed_lines(released.printed)
+    port = 3000 if _is_free(3000) else free_port()
+    log = tmp_path_factory.mktemp("served") / "serve.log"
+    environment = line_environment(released) | {
+        "BENTOML_HOST": "127.0.0.1",
+        "BENTOML_PORT": str(port),
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            serve, shell=True, cwd=ROOT, env=environment, stdout=output,
+            stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        with stopped(process):
+            address = f"http://127.0.0.1:{port}"
+            _wait_until_ready(address, process, log)
+            yield Served(address, curl.replace(":3000/", f":{port}/"), log)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def _wait_until_ready(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    for _ in range(900):
+        assert process.poll() is None, log.read_text(encoding="utf-8")
+        try:
+            if httpx.get(f"{address}/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.2)
+    raise AssertionError(log.read_text(encoding="utf-8"))
+
+
+def test_the_printed_curl_line_classifies_two_texts(
+    released: ReleasedHomes, served: Served
+) -> None:
+    done = subprocess.run(served.curl, shell=True, capture_output=True, text=True, check=True)
+    answers = json.loads(done.stdout)
+    assert len(answers) == 2
+    for answer in answers:
+        assert set(answer) == {"label", "probabilities", "truncated", "model"}
+        assert set(answer["probabilities"]) == {"ham", "spam"}
+        assert sum(answer["probabilities"].values()) == pytest.approx(1.0, abs=1e-9)
+        assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].get)
+        assert answer["truncated"] is False
+        assert answer["model"] == printed_tag(released.printed)
+
+
+XYZZY = "xyzzy"
+REFUSED: dict[str, tuple[Any, str]] = {
+    "no texts": ({"texts": []}, "should have at least 1 item"),
+    "too many texts": ({"texts": [XYZZY] * 65}, "should have at most 64 items"),
+    "a text that is too long": ({"texts": ["ok", XYZZY * 4001]}, "at most 20000 characters"),
+    "an empty text": ({"texts": [XYZZY, ""]}, "should have at least 1 character"),
+    "a blank text": ({"texts": [XYZZY, " \t\n "]}, "is blank once cleaned; send a text"),
+    "control characters alone": ({"texts": ["\x00\x01"]}, "is blank once cleaned; send a text"),
+    "one string": ({"texts": XYZZY}, "should be a valid array"),
+    "a number": ({"texts": [1]}, "should be a valid string"),
+    "null": ({"texts": [None]}, "should be a valid string"),
+    "a list in a list": ({"texts": [[XYZZY]]}, "should be a valid string"),
+    "another key": ({"text": [XYZZY]}, "Field required"),
+    "no object": ([XYZZY], "should be an object"),
+    "half of a JSON": (b'{"texts": ["xyzzy"', "Invalid JSON: EOF while parsing"),
+    "no JSON": (b"xyzzy", "Invalid JSON: expected value"),
+    "not UTF-8": (b'{"texts": ["\xff xyzzy"]}', "Invalid JSON"),
+    "nothing": (b"", "Field required"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_request_that_cannot_be_answered_is_refused_with_what_to_do(
+    served: Served, case: str
+) -> None:
+    body, words = REFUSED[case]
+    answer = served.post(body)
+    assert answer.status_code == 400
+    assert words in " ".join(item["msg"] for item in answer.json()["detail"])
+    assert XYZZY not in answer.text
+
+
+def test_no_text_of_a_request_is_in_the_services_log(served: Served) -> None:
+    for body, _ in REFUSED.values():
+        served.post(body)
+    served.classify(f"{XYZZY} is fine")
+    log = served.log.read_text(encoding="utf-8")
+    assert "status=400" in log and "status=200" in log
+    assert XYZZY not in log
+
+
+def test_as_many_and_as_long_texts_as_allowed_are_answered_and_truncation_is_told(
+    served: Served,
+) -> None:
+    answers = served.classify(*["Are we still on for lunch?"] * 63, "x " * 10_000)
+    assert [answer["truncated"] for answer in answers] == [False] * 63 + [True]
+
+
+def test_what_is_cut_off_does_not_change_the_answer(served: Served) -> None:
+    head = "meet me at the station later today please " * 10
+    one, other = served.classify(head + "free cash prize", head + "see you then, all of us")
+    assert one["truncated"] and other["truncated"]
+    assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-6)
+
+
+def test_a_batch_is_answered_as_its_texts_one_by_one(
+    released: ReleasedHomes, served: Served
+) -> None:
+    (test,) = (released.ekiben / "steps/split").glob("*/test.parquet")
+    texts = pq.read_table(test)["text"].to_pylist()[:40]
+    assert len({len(text) for text in texts}) > 10
+    together = served.classify(*texts)
+    for text, answer in zip(texts, together, strict=True):
+        (alone,) = served.classify(text)
+        assert alone["label"] == answer["label"]
+        assert alone["probabilities"] == pytest.approx(answer["probabilities"], abs=1e-4)
+
+
+def test_texts_are_cleaned_as_in_training(served: Served) -> None:
+    plain = "Café < 5 & a free prize"
+    raw = "  Cafe\u0301 &amp;lt; 5\t&amp; a\x07 free\n\n prize "
+    one, other = served.classify(plain, raw)
+    assert one == other
+
+
+def test_the_example_in_the_openapi_page_works_as_it_is(
+    released: ReleasedHomes, served: Served
+) -> None:
+    page = httpx.get(f"{served.address}/docs.json").json()
+    operation = page["paths"]["/classify"]["post"]
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    assert schema["properties"]["texts"]["maxItems"] == 64
+    answers = served.classify(*schema["properties"]["texts"]["example"])
+    shown = page["components"]["schemas"]["Classification"]["properties"]
+    assert shown.keys() == answers[0].keys()
+    assert {answer["model"] for answer in answers} == {shown["model"]["example"]}
+    assert shown["model"]["example"] == printed_tag(released.printed)
+
+
+# --- Again, and with other limits -----------------------------------------------------------------
+
+
+def test_a_second_run_reuses_every_step_says_so_and_releases_the_same_tag(
+    released: ReleasedHomes,
+) -> None:
+    steps = released.ekiben / "steps"
+    before = {path: path.stat().st_mtime_ns for path in steps.glob("*/*/manifest.json")}
+    bento = folder_digest(bento_of(released))
+    again = ekiben(released, "run", str(CONFIG))
+    assert again.returncode == 0, again.stdout + again.stderr
+    for stage in STAGES:
+        assert re.search(rf"^{stage}: reused .+, nothing changed$", again.stdout, re.MULTILINE)
+    assert printed_tag(again.stdout) == printed_tag(released.printed)
+    assert printed_lines(again.stdout) == printed_lines(released.printed)
+    after = {path: path.stat().st_mtime_ns for path in steps.glob("*/*/manifest.json")}
+    assert after == before
+    assert len(after) == 7
+    assert folder_digest(bento_of(released)) == bento
+    assert (bento_of(released).parent / "latest").read_text() == bento_of(released).name
+
+
+@pytest.mark.parametrize(
+    ("override", "code", "state", "reason"),
+    [
+        ("gate.accuracy.min=0.9999", 3, "Rejected", r"accuracy: 0\.\d+ is below 0\.9999"),
+        (
+            "gate.min_test_rows=100000",
+            4,
+            "Undecided",
+            r"accuracy: 144 test rows, fewer than gate\.min_test_rows=100000",
+        ),
+    ],
+)
+def test_a_model_that_does_not_pass_ends_in_an_outcome_and_builds_nothing(
+    released: ReleasedHomes, override: str, code: int, state: str, reason: str
+) -> None:
+    built = set((released.ekiben / "steps/build").iterdir())
+    store = folder_digest(released.bentoml / "bentos")
+    done = ekiben(released, "run", str(CONFIG), "--set", override)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert re.search(rf"^{state} in \d+ s: {reason}$", done.stdout, re.MULTILINE), done.stdout
+    assert "bento:" not in done.stdout and "bentoml serve" not in done.stdout
+    report = re.search(r"^report: (/.+\.html)$", done.stdout, re.MULTILINE)
+    assert report is not None
+    assert state.lower() in Path(report[1]).name
+    assert set((released.ekiben / "steps/build").iterdir()) == built
+    assert folder_digest(released.bentoml / "bentos") == store
+    assert listed(released) == [printed_tag(released.printed)]
+
+
+# --- A Bento that is not what was evaluated -------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the stages have made of the smoke line, in a home where nothing is proven yet."""
+
+    config: PipelineConfig
+    dataset: DatasetManifest
+    split: SplitManifest
+    checkpoint: CheckpointManifest
+    evaluation: EvaluationReport
+    decision: GateDecision
+    bento: BentoManifest
+
+    def prove(self) -> ProofReport:
+        return prove_bento(self.config, self.split, self.evaluation, self.bento)
+
+
+@pytest.fixture
+def made(homes: Path, released: ReleasedHomes) -> Made:
+    """Copy the released line's steps up to the Bento into a home of the test's own."""
+    home = homes / "ekiben_home"
+    shutil.copytree(
+        released.ekiben / "steps", home / "steps", ignore=shutil.ignore_patterns("prove")
+    )
+    (home / "sources").symlink_to(released.sources)
+    config = load_config(CONFIG)
+    dataset = read_dataset(config.data)
+    split = split_rows(config, validate_dataset(config, dataset))
+    checkpoint = fine_tune(config, split)
+    evaluation = evaluate_candidate(config, split, checkpoint)
+    decision = judge(config.gate, evaluation)
+    bento = build_bento(config, dataset, checkpoint, evaluation, decision)
+    assert bento.tag == printed_tag(released.printed)
+    assert bento.folder.is_relative_to(homes)
+    return Made(config, dataset, split, checkpoint, evaluation, decision, bento)
+
+
+def swap_the_labels(model: Path) -> None:
+    card = json.loads((model / "card.json").read_text(encoding="utf-8"))
+    card["labels"].reverse()
+    (model / "card.json").write_text(json.dumps(card), encoding="utf-8")
+
+
+def change_the_weights_a_little(model: Path) -> None:
+    weights = load_file(model / "model.safetensors")
+    weights["classifier.weight"] *= 1.01
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("tamper", [swap_the_labels, change_the_weights_a_little])
+def test_a_bento_that_answers_otherwise_than_the_evaluation_is_not_released(
+    made: Made, homes: Path, tamper: Callable[[Path], None]
+) -> None:
+    tamper(made.bento.path("bento") / "src" / "model")
+    with pytest.raises(BentoError, match=r"served answers differ .* on \d+ of 60 test rows"):
+        made.prove()
+    assert nothing_is_left(homes, made.bento)
+
+
+def end_at_import(source: Path) -> None:
+    with (source / "service.py").open("a", encoding="utf-8") as stream:
+        stream.write("\nraise RuntimeError('the oven is cold')\n")
+
+
+def lose_the_weights(source: Path) -> None:
+    (source / "model" / "model.safetensors").unlink()
+
+
+@pytest.mark.parametrize(
+    ("tamper", "words"),
+    [
+        (end_at_import, "RuntimeError: the oven is cold"),
+        # The worker fails as it starts, and BentoML starts it again for ever.
+        (lose_the_weights, "no file named model.safetensors"),
+    ],
+)
+def test_a_bento_that_does_not_start_is_an_error_with_the_end_of_its_log(
+    made: Made, homes: Path, tamper: Callable[[Path], None], words: str
+) -> None:
+    tamper(made.bento.path("bento") / "src")
+    with pytest.raises(BentoError, match="was not ready after") as told:
+        made.prove()
+    assert words in str(told.value)
+    assert nothing_is_left(homes, made.bento)
+
+
+def nothing_is_left(homes: Path, bento: BentoManifest) -> bool:
+    """Return whether no store, no proof and no process is left of a Bento that failed."""
+    place = str(bento.path("bento"))
+    serving = [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if place in " ".join(process.info["cmdline"] or [])
+    ]
+    store = homes / "bentoml_home" / "bentos"
+    proofs = [path for path in (homes / "ekiben_home/steps/prove").glob("*") if path.is_dir()]
+    return not serving and not store.exists() and not proofs
+
+
+def test_what_was_not_proven_is_not_released(
+    made: Made, homes: Path, released: ReleasedHomes
+) -> None:
+    (file,) = (released.ekiben / "steps/prove").glob("*/manifest.json")
+    proof = ProofReport.read(file)
+    report = record_of(released).report
+    swap_the_labels(made.bento.path("bento") / "src" / "model")
+    with pytest.raises(BentoError, match="differs from what was proven"):
+        release_bento(made.config, made.decision, made.bento, proof, report)
+    rejected = made.decision.model_copy(update={"verdict": "reject"})
+    with pytest.raises(BentoError, match="are not of one run"):
+        release_bento(made.config, rejected, made.bento, proof, report)
+    with pytest.raises(BentoError, match="only a pass is built"):
+        build_bento(made.config, made.dataset, made.checkpoint, made.evaluation, rejected)
+    assert not (homes / "bentoml_home" / "bentos").exists()
+    assert not list((homes / "ekiben_home").glob("releases/*/*"))
+
+
+# --- From an answer back to the rows --------------------------------------------------------------
+
+
+def test_one_can_walk_from_a_served_answer_back_to_the_source(
+    released: ReleasedHomes, served: Served
+) -> None:
+    (answer,) = served.classify("Are we still on for lunch?")
+    record_file = released.ekiben / "releases" / f"{answer['model'].replace(':', '/')}.json"
+    record = ReleaseRecord.model_validate_json(record_file.read_text(encoding="utf-8"))
+    bento = step(released, "build", BentoManifest, record.digests["bento"])
+    proof = step(released, "prove", ProofReport, record.digests["proof"])
+    assert bento.tag == record.tag == answer["model"]
+    assert proof.parents["bento"] == bento.digest
+    assert value_digest(record.decision.model_dump(mode="json")) == bento.parents["decision"]
+    evaluation = step(released, "evaluate", EvaluationReport, record.decision.evaluation)
+    assert evaluation.digest == bento.parents["evaluation"] == proof.parents["evaluation"]
+    checkpoint = step(released, "finetune", CheckpointManifest, evaluation.parents["checkpoint"])
+    assert checkpoint.digest == bento.parents["checkpoint"]
+    split = step(released, "split", SplitManifest, checkpoint.parents["split"])
+    assert split.digest == evaluation.parents["split"]
+    validation = step(released, "validate", ValidationReport, split.parents["validation"])
+    dataset = step(released, "ingest", DatasetManifest, validation.parents["dataset"])
+    assert dataset.digest == bento.parents["dataset"]
+    config = load_config(CONFIG)
+    (rows,) = released.sources.glob("*/spam_collection.csv")
+    assert dataset.parents["source"] == file_digest(rows) == pinned(config.data.uri)
+    models = [folder_digest(path) for path in released.sources.glob("*/model")]
+    assert checkpoint.parents["base_model"] in models
+    assert checkpoint.parents["base_model"] == pinned(config.training.base_model)
+    card = json.loads((record.bento_path / "src/model/card.json").read_text(encoding="utf-8"))
+    assert card["digests"] == bento.parents
+    assert card["decision"] == record.decision.model_dump(mode="json")
+    assert record.digests["config"] == value_digest(record.config)
+
+
+def step(homes: Homes, stage: str, kind: type[M], digest: str) -> M:
+    """Return the one manifest of a stage with that digest, its files being as it says."""
+    found = [
+        manifest
+        for file in (homes.ekiben / "steps" / stage).glob("*/manifest.json")
+        if (manifest := kind.read(file)).digest == digest
+    ]
+    assert len(found) == 1
+    for name, expected in found[0].files.items():
+        assert file_digest(found[0].path(name)) == expected
+    return found[0]
+
+
+def pinned(uri: str) -> str:
+    return uri.partition("#sha256=")[2]
+
+
+# --- What the data holds cannot get out of the report ---------------------------------------------
+
+
+def test_markup_in_texts_labels_and_names_comes_out_as_text_in_the_report(
+    homes: Path, tiny_model: Path
+) -> None:
+    labels = ['<script>alert("ham")</script>', "spam'--><img src=x onerror=alert(1)>"]
+    rows = homes / "rows<b>.jsonl"
+    with rows.open("w", encoding="utf-8") as stream:
+        for i in range(400):
+            text = f'<script>alert({i})</script> "quoted" {["lunch", "prize"][i % 2]}'
+            stream.write(json.dumps({"text": text, "label": labels[i % 2]}) + "\n")
+        stream.write(json.dumps({"text": "<script>odd</script>", "label": "<u>"}) + "\n")
+    config = PipelineConfig.model_validate(
+        {
+            "name": "marked",
+            "data": {"uri": str(rows), "labels": labels, "cleaning": {"unescape_html": True}},
+            "training": {"base_model": str(tiny_model), "num_train_epochs": 1, "device": "cpu"},
+            "gate": {"recall": {"min_per_class": dict.fromkeys(labels, 0.5)}, "min_test_rows": 1},
+        }
+    )
+    dataset = read_dataset(config.data)
+    validation = validate_dataset(config, dataset)
+    assert validation.rows_quarantined == 1
+    split = split_rows(config, validation)
+    checkpoint = fine_tune(config, split)
+    evaluation = evaluate_candidate(config, split, checkpoint)
+    decision = judge(config.gate, evaluation)
+    run = Run(config, dataset, validation, split, checkpoint, evaluation, decision)
+    page = write_report(run).read_text(encoding="utf-8")
+    references = References(page)
+    assert not {"script", "img", "b", "u"} & set(references.elements)
+    assert [target for target in references.found if not target.startswith("#")] == []
+    shown = html.unescape(re.sub(r"<!--.*?-->|<[^>]*>", " ", page, flags=re.DOTALL))
+    for label in labels:
+        assert f"recall.{label}" in shown
+    assert "rows<b>.jsonl" in shown
+    assert "alert(7)" not in page
