@@ -78,6 +78,8 @@ def run_worker(
     environment = environment_with(
         EKIBEN_WATCH_STDIN="1",
         TOKENIZERS_PARALLELISM="false",
+        # Threads that wait give the core away; spinning, two runs on one machine starve each other.
+        OMP_WAIT_POLICY=os.environ.get("OMP_WAIT_POLICY", "passive"),
         PYTHONSAFEPATH="1",  # a folder named tasks where the user stands is not ours
     )
     with child(line, log, environment, piped=True) as process:
