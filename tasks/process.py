@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from configs.errors import TrainingError
 from tasks.quiet import SILENCE
@@ -42,6 +44,8 @@ def child(
 
 
 def _end(process: subprocess.Popen[str]) -> None:
+    """Ask the process group to end; kill what is left of the family, whatever its group."""
+    family = _family(process.pid)
     for stop in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is None:
             try:
@@ -49,9 +53,20 @@ def _end(process: subprocess.Popen[str]) -> None:
                 process.wait(_SECONDS_TO_END)
             except (ProcessLookupError, subprocess.TimeoutExpired):
                 continue
+    for member in family:
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
     for stream in (process.stdin, process.stdout):
         if stream is not None:
             stream.close()
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    """Return the children of a process, and theirs; BentoML's workers have groups of their own."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def run_worker(

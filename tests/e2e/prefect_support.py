@@ -100,13 +100,15 @@ def until(found: Callable[[], T | None], what: str, seconds: float = 120) -> T:
 
 @contextmanager
 def prefect_server(homes: Homes, log: Path) -> Iterator[PrefectServer]:
-    """Run `prefect server start` in the clone, with no setting but those that lie there."""
+    """Run `prefect server start` in the clone, with the settings that lie there and a port."""
     port = free_port()
     server = PrefectServer(f"http://127.0.0.1:{port}", homes)
     environment = line_environment(homes)
     environment.pop("PREFECT_SERVER_ANALYTICS_ENABLED", None)
     environment.pop("DO_NOT_TRACK", None)
-    command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    # The option `--port` would leave the UI asking the default port.
+    environment["PREFECT_SERVER_API_PORT"] = str(port)
+    command = [PREFECT, "server", "start"]
     with log.open("w") as printed, stopped(_start(command, environment, printed)):
         until(lambda: _answers(f"{server.ui}/api/health"), "the Prefect server answers")
         yield server
