@@ -51,7 +51,9 @@ class Cleaning(Section):
     unicode: Literal["none", "NFC", "NFKC"] = Field(
         "NFC", description="Unicode normal form of the text; NFKC also folds full-width letters."
     )
-    unescape_html: bool = Field(True, description="Turn HTML entities such as `&amp;` into letters.")
+    unescape_html: bool = Field(
+        True, description="Turn HTML entities such as `&amp;` into letters."
+    )
     remove_control_characters: bool = Field(
         True, description="Drop control characters other than tab and line ends."
     )

@@ -20,7 +20,10 @@ from tasks.reporting import Run
 
 _SECONDS_BETWEEN_LINES = 5.0
 _COLOURS = {"pass": "green", "reject": "red", "undecided": "yellow"}
-CURL_EXAMPLE = '{"texts": ["Are we still on for lunch?", "Free entry! Text WIN to 80086 now to claim your prize."]}'
+CURL_EXAMPLE = (
+    '{"texts": ["Are we still on for lunch?", '
+    '"Free entry! Text WIN to 80086 now to claim your prize."]}'
+)
 
 
 class Progress:

@@ -41,7 +41,10 @@ Texts = Annotated[
         description=f"1 to {CARD['max_texts']} texts of 1 to {CARD['max_characters']} characters.",
         # `example`, since OpenAPI 3.0, which BentoML writes, does not know `examples` here.
         json_schema_extra={
-            "example": ["Are we still on for lunch?", "Free entry! Text WIN to 80086 now to claim your prize."]
+            "example": [
+                "Are we still on for lunch?",
+                "Free entry! Text WIN to 80086 now to claim your prize.",
+            ]
         },
     ),
 ]
