@@ -153,7 +153,8 @@ def _free_port() -> int:
 
 def _is_ready(client: httpx.Client) -> bool:
     try:
-        return client.get("/readyz").status_code == 200
+        # While its worker starts, or fails to, the port takes requests that nobody answers.
+        return client.get("/readyz", timeout=2.0).status_code == 200
     except httpx.TransportError:
         return False
 
