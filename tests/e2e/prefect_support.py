@@ -77,6 +77,11 @@ class PrefectServer:
         found = self.post("/logs/filter", logs=wanted, sort="TIMESTAMP_ASC")
         return [str(line["message"]) for line in found]
 
+    def artifacts(self, run: str) -> dict[str, Any]:
+        """Return a run's artifacts by key."""
+        wanted = {"flow_run_id": {"any_": [run]}}
+        return {each["key"]: each for each in self.post("/artifacts/filter", artifacts=wanted)}
+
     def workers(self) -> list[psutil.Process]:
         """Return the worker processes that are training or scoring in these homes."""
         return [

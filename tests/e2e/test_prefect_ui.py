@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,10 @@ def test_a_run_started_from_the_form_in_the_ui_shows_its_artifacts_there(
             "xpath=following::input[1]"
         ).fill("0.85")
         page.screenshot(path=tmp_path / "form.png")
-        page.get_by_role("button", name="Submit").click()
-        page.get_by_role("button", name="View run").click()
-        run = page.url.rpartition("/")[2].partition("?")[0]
+        with page.expect_response(lambda response: "create_flow_run" in response.url) as created:
+            page.get_by_role("button", name="Submit").click()
+        run = created.value.json()["id"]
+        page.goto(f"{server.ui}/runs/flow-run/{run}")
         expect(page.get_by_text("Released").first).to_be_visible(timeout=300_000)
         page.screenshot(path=tmp_path / "run.png")
         assert server.get(f"/flow_runs/{run}")["parameters"]["config"]["gate"]["accuracy"] == {
@@ -176,17 +178,22 @@ def test_bad_data_fails_a_run_in_words_without_a_traceback(
     absent = str(tmp_path / "absent.csv")
     with deploying(server, tmp_path / "deploy.log", SMOKE):
         assert server.deployment("smoke")["schedules"] == []
-        run = server.start_run("smoke", data={"uri": absent})
-        state = server.ended(run)
-        assert state["type"] == "FAILED"
-        assert absent in state["message"]
-        messages = until(lambda: _with(server.messages(run), absent), "the log tells of it")
-        assert "Traceback" not in "\n".join(messages)
+        cases = {
+            server.start_run("smoke", data={"uri": absent}): f"{absent}: does not exist",
+            server.start_run("smoke", gate={"accuracy": {"min": None}}): "no limit is set",
+        }
+        for run, problem in cases.items():
+            state = server.ended(run)
+            assert state["type"] == "FAILED"
+            assert problem in state["message"]
+            logged = until(partial(_log_with, server, run, problem), f"the log tells: {problem}")
+            assert "Traceback" not in logged
     assert "Traceback" not in (tmp_path / "deploy.log").read_text()
 
 
-def _with(messages: list[str], text: str) -> list[str]:
-    return messages if any(text in message for message in messages) else []
+def _log_with(server: PrefectServer, run: str, problem: str) -> str:
+    logged = "\n".join(server.messages(run))
+    return logged if problem in logged else ""
 
 
 def test_a_run_that_is_cancelled_or_cut_off_while_it_trains_leaves_no_worker(
@@ -196,13 +203,17 @@ def test_a_run_that_is_cancelled_or_cut_off_while_it_trains_leaves_no_worker(
     with deploying(server, log, SMOKE) as process:
         for seed, end in ((7, "the API"), (8, "SIGTERM")):
             run = server.start_run("smoke", training={"seed": seed})
-            until(server.workers, "a worker trains")
+            until(partial(_trains, server, run), "a worker trains")
             if end == "the API":
                 server.post(f"/flow_runs/{run}/set_state", state={"type": "CANCELLING"})
             else:
                 _interrupt(process, signal.SIGTERM, log)
             assert server.ended(run, 60)["type"] == "CANCELLED"
             until(lambda: not server.workers(), "no worker is left", 30)
+
+
+def _trains(server: PrefectServer, run: str) -> bool:
+    return bool(server.workers()) and "smoke-finetune" in server.artifacts(run)
 
 
 def test_prefect_yaml_gives_the_same_deployments_to_the_worker_of_a_pool(
