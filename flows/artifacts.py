@@ -86,12 +86,12 @@ def show_validation(config: PipelineConfig, report: ValidationReport) -> None:
     create_table_artifact(
         [
             {
+                "met": "yes" if rule.passed else "no",
                 "expectation": rule.rule,
                 "column": rule.column,
-                "asked": rule.asked,
-                "observed": rule.observed,
                 "rows failed": rule.rows_failed if rule.takes_rows else "",
-                "met": "yes" if rule.passed else "no",
+                "observed": rule.observed,
+                "asked": rule.asked,
             }
             for rule in report.rules
         ],

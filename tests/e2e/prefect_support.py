@@ -36,12 +36,19 @@ class PrefectServer:
 
     def get(self, path: str) -> Any:
         """Return the answer to a GET."""
-        return httpx.get(f"{self.ui}/api{path}", timeout=60).raise_for_status().json()
+        return self._ask("GET", path)
 
     def post(self, path: str, **body: Any) -> Any:
         """Return the answer to a POST."""
-        answer = httpx.post(f"{self.ui}/api{path}", json=body, timeout=60).raise_for_status()
-        return answer.json() if answer.content else None
+        return self._ask("POST", path, body)
+
+    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        def answer() -> httpx.Response | None:
+            given = httpx.request(method, f"{self.ui}/api{path}", json=body, timeout=60)
+            # While its SQLite file is locked the server says to come back, as Prefect's client does.
+            return None if given.status_code == 503 else given.raise_for_status()
+
+        return until(answer, f"{path} is answered").json()
 
     def deployment(self, name: str) -> Any:
         """Return the deployment of a pipeline."""

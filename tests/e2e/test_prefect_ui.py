@@ -20,7 +20,7 @@ from configs.schema import PipelineConfig
 from flows.deployments import describe
 
 SMOKE = "configs/smoke.yaml"
-CHROMIUM = shutil.which("chromium")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",

@@ -236,16 +236,16 @@ def test_a_folder_on_another_file_system_is_copied_whole(homes: Path, memory: An
 
 
 def test_a_table_with_links_in_its_texts_is_no_folder(homes: Path) -> None:
-    """The HTTP file system lists a page's links; a table of web pages is a table all the same."""
+    """The HTTP file system takes a page's links for a listing; a table sent as one is a table."""
     content = "text,label\n<a href='/other.csv'>see</a>,spam\n<a href='here'>this</a>,ham\n"
     (homes / "tables").mkdir()
-    (homes / "tables" / "pages.csv").write_text(content)
+    (homes / "tables" / "pages.html").write_text(content)
 
     with serve_folder(homes / "tables") as server:
-        source = fetch(f"{server.url}/pages.csv")
+        source = fetch(f"{server.url}/pages.html")
 
     assert source.path.read_text() == content
-    assert set(server.paths) == {"/pages.csv"}
+    assert set(server.paths) == {"/pages.html"}
 
 
 def test_a_transfer_that_breaks_off_leaves_the_former_copy_and_no_part(homes: Path) -> None:
