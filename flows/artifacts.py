@@ -14,6 +14,7 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.exceptions import ParameterTypeError
 from prefect.logging.handlers import APILogHandler
 
 from configs.errors import EkibenError
@@ -32,21 +33,22 @@ class _NoTracebackForBadInput(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-        if isinstance(error, EkibenError):
+        if isinstance(error, EkibenError | ParameterTypeError):
             record.exc_info, record.msg, record.args = None, str(error), ()
         return True
 
 
+# On import, since Prefect refuses the parameters of a run before it enters the flow.
 _hide = _NoTracebackForBadInput()
+for _name in ("prefect.task_runs", "prefect.flow_runs", "prefect.engine"):
+    logging.getLogger(_name).addFilter(_hide)
 _to_prefect = APILogHandler()
 
 
 def prepare_logging() -> None:
-    """Send Ekiben's log lines to Prefect, and bad input there without a traceback."""
+    """Send Ekiben's log lines to Prefect."""
     log.setLevel(logging.INFO)
     log.addHandler(_to_prefect)
-    for name in ("prefect.task_runs", "prefect.flow_runs"):
-        logging.getLogger(name).addFilter(_hide)
 
 
 class ProgressArtifacts:

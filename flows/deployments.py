@@ -1,6 +1,7 @@
 """Deployments: the same pipelines on a Prefect server, with their schedules."""
 
 import asyncio
+import contextlib
 import signal
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -62,6 +63,7 @@ async def _serve(configs: list[PipelineConfig]) -> None:
     from flows.pipeline import pipeline
 
     runner = Runner(name="ekiben", pause_on_shutdown=False)
+    interrupted = _on_interrupt(runner)
     for config in configs:
         deployment = await pipeline.ato_deployment(
             name=config.name,
@@ -74,21 +76,38 @@ async def _serve(configs: list[PipelineConfig]) -> None:
         deployment.work_pool_name = deployment.work_queue_name = None
         await runner.aadd_deployment(deployment)
     _print_served(configs)
-    await _run_until_interrupted(runner)
-
-
-async def _run_until_interrupted(runner: "Runner") -> None:
     serving = asyncio.create_task(runner.start())
-    await asyncio.sleep(0)  # lets `start` set its own SIGTERM handler, which leaves runs as Running
-    interrupted = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
     waiting = asyncio.create_task(interrupted.wait())
     await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    if waiting.done() and runner.started:
-        await runner.astop()
     waiting.cancel()
-    await serving
+    if interrupted.is_set():
+        await _stop(runner, serving)
+    else:
+        await serving
+
+
+def _on_interrupt(runner: "Runner") -> asyncio.Event:
+    """Return an event that SIGINT and SIGTERM set, whichever handler `runner.start` installs."""
+    loop, interrupted = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupted.set)
+
+    def interrupt(*_: object) -> None:
+        loop.call_soon_threadsafe(interrupted.set)
+
+    # Prefect's own, which `start` installs, raises SystemExit in the loop and leaves runs as Running.
+    runner.handle_sigterm = interrupt  # type: ignore[method-assign]
+    return interrupted
+
+
+async def _stop(runner: "Runner", serving: "asyncio.Task[None]") -> None:
+    """End the runner and its runs; one that has not begun to look for runs is cancelled."""
+    if runner.started:
+        await runner.astop()
+    else:
+        serving.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
 
 
 def _print_served(configs: list[PipelineConfig]) -> None:

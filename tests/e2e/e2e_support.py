@@ -91,7 +91,7 @@ class Watch:
 
 
 def _is_local(host: str) -> bool:
-    if host in ("localhost", "None", "") or host.startswith(("/", "\0")):
+    if host in ("localhost", socket.gethostname(), "None", "") or host.startswith(("/", "\0")):
         return True
     try:
         address = ipaddress.ip_address(host)
