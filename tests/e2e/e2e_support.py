@@ -1,9 +1,9 @@
 """Homes, ports and processes of the end-to-end tests."""
 
+import contextlib
 import ipaddress
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+
+import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 EKIBEN = str(Path(sys.executable).with_name("ekiben"))
@@ -131,13 +133,16 @@ def free_port() -> int:
 
 @contextmanager
 def stopped(process: "subprocess.Popen[Any]") -> Iterator["subprocess.Popen[Any]"]:
-    """End the process group of a process started with `start_new_session` on the way out."""
+    """End a process and all that it has started, also in sessions of their own, on the way out."""
     try:
         yield process
     finally:
-        for stop in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(process.pid, stop)
-                process.wait(20)
-            except (ProcessLookupError, subprocess.TimeoutExpired):
-                continue
+        with contextlib.suppress(psutil.NoSuchProcess):
+            root = psutil.Process(process.pid)
+            started = [root, *root.children(recursive=True)]
+            for stop in (psutil.Process.terminate, psutil.Process.kill):
+                for one in started:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        stop(one)
+                _, started = psutil.wait_procs(started, timeout=20)
+        process.wait(20)
