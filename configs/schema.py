@@ -90,6 +90,12 @@ class Data(Section):
     label_column: str = Field(
         "label", min_length=1, description="Name of the column with the label."
     )
+    group_column: str | None = Field(
+        None,
+        min_length=1,
+        description="Column whose equal values stay on one side of the split, such as an author or "
+        "a conversation.",
+    )
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "folder"] = Field(
         "auto", description="File format; auto goes by the suffix. folder: one folder a label."
     )
@@ -156,15 +162,25 @@ class Data(Section):
     def _columns_fit(self) -> Self:
         if self.text_column == self.label_column:
             raise ValueError("text_column and label_column name the same column; name two columns")
+        if self.group_column in (self.text_column, self.label_column):
+            raise ValueError("group_column names the column of the text or label; name another")
         if not self.header and self.columns is None:
             raise ValueError("header is false, so columns must list the names, in order")
         if self.columns is not None:
             if len(set(self.columns)) != len(self.columns):
                 raise ValueError("columns lists a name twice; list each name once")
-            for role in (self.text_column, self.label_column):
+            for role in self.read_columns:
                 if role not in self.columns:
                     raise ValueError(f"columns does not list {role!r}, which is read from it")
         return self
+
+    @property
+    def read_columns(self) -> dict[str, str]:
+        """Return the columns that are read, in the order of a row, each with its key here."""
+        columns = {self.text_column: "text_column", self.label_column: "label_column"}
+        return (
+            columns if self.group_column is None else columns | {self.group_column: "group_column"}
+        )
 
     @property
     def label_names(self) -> tuple[str, ...]:

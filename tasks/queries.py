@@ -1,6 +1,8 @@
 """Read labelled rows with a SQL query, as strictly as a file."""
 
 from collections.abc import Iterator
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 from configs.schema import Data, redact
@@ -25,16 +27,12 @@ def read_query(data: Data) -> Iterator[Row]:
         engine = sqlalchemy.create_engine(url)
         with engine.connect().execution_options(stream_results=True) as connection:
             result = connection.execute(sqlalchemy.text(data.query))
-            text, label = positions(source, list(result.keys()), data)
+            values = itemgetter(*positions(source, list(result.keys()), data))
             for number, record in enumerate(result, start=1):
                 if number > data.max_rows:
                     refuse_more(source, data)
                 where = f"{source}: row {number}"
-                row = Row(
-                    number,
-                    as_text(where, data.text_column, record[text]),
-                    as_text(where, data.label_column, record[label]),
-                )
+                row = Row(number, *map(partial(as_text, where), data.read_columns, values(record)))
                 check_characters(source, row)
                 yield row
     except ImportError as error:

@@ -8,6 +8,8 @@ import codecs
 import csv
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -26,6 +28,7 @@ class Row(NamedTuple):
     number: int
     text: str | None
     label: str | None
+    group: str | None = None
 
 
 def read_rows(path: Path, data: Data) -> Iterator[Row]:
@@ -80,7 +83,7 @@ def _read_delimited(path: Path, data: Data) -> Iterator[Row]:
         try:
             columns = _columns(path, records, data)
             cure = ", or data.delimiter if they are not split" if len(columns) == 1 else ""
-            text, label = positions(path, columns, data, cure)
+            values = itemgetter(*positions(path, columns, data, cure))
             for number, record in enumerate(_not_empty(records), start=1):
                 if len(record) != len(columns):
                     refuse(
@@ -89,7 +92,7 @@ def _read_delimited(path: Path, data: Data) -> Iterator[Row]:
                         f"where {len(columns)} were expected; mend the row, or set "
                         "data.delimiter and data.quoting",
                     )
-                yield Row(number, record[text], record[label])
+                yield Row(number, *values(record))
         except UnicodeError as error:
             _refuse_encoding(path, data, error)
         except csv.Error as error:
@@ -139,8 +142,8 @@ def _shown(names: Sequence[str]) -> str:
     return f"[{', '.join(named)}]" + (f" and {more} more" if more else "")
 
 
-def positions(path: Path | str, columns: list[str], data: Data, cure: str = "") -> tuple[int, int]:
-    """Return where the text and the label stand among the columns.
+def positions(path: Path | str, columns: list[str], data: Data, cure: str = "") -> list[int]:
+    """Return where each of `data.read_columns` stands among the columns.
 
     Raises:
         DataError: if one of them is not there, or a name stands twice.
@@ -148,18 +151,19 @@ def positions(path: Path | str, columns: list[str], data: Data, cure: str = "") 
     doubled = sorted({name for name in columns if columns.count(name) > 1})
     if doubled:
         refuse(path, f"columns {_shown(doubled)} appear twice; rename one of each")
-    for role, name in (("text_column", data.text_column), ("label_column", data.label_column)):
+    for name, key in data.read_columns.items():
         if name not in columns:
             refuse(
                 path,
-                f"no column {name!r} among {_shown(columns)}; set data.{role} to one of them{cure}",
+                f"no column {name!r} among {_shown(columns)}; set data.{key} to one of them{cure}",
             )
-    return columns.index(data.text_column), columns.index(data.label_column)
+    return [columns.index(name) for name in data.read_columns]
 
 
 def _read_jsonl(path: Path, data: Data) -> Iterator[Row]:
     with path.open(encoding=_without_mark(data.encoding), newline="\n") as stream:
         number = 0
+        roles = data.read_columns.items()
         try:
             for line_number, line in enumerate(stream, start=1):
                 if not line.strip():
@@ -172,10 +176,7 @@ def _read_jsonl(path: Path, data: Data) -> Iterator[Row]:
                         f"{where}: keys are {_shown(sorted(record))}, expected data.columns "
                         f"{_shown(sorted(data.columns))}; mend the row"
                     )
-                values = [
-                    _member(where, record, name) for name in (data.text_column, data.label_column)
-                ]
-                yield Row(number, values[0], values[1])
+                yield Row(number, *(_member(where, record, *role) for role in roles))
         except UnicodeError as error:
             _refuse_encoding(path, data, error)
 
@@ -202,11 +203,11 @@ def _json_object(where: str, line: str) -> dict[str, Any]:
     return record
 
 
-def _member(where: str, record: dict[str, Any], name: str) -> str | None:
+def _member(where: str, record: dict[str, Any], name: str, key: str) -> str | None:
     if name not in record:
         raise DataError(
-            f"{where}: has no key {name!r}, only {_shown(sorted(record))}; set data.text_column "
-            "and data.label_column, or mend the row"
+            f"{where}: has no key {name!r}, only {_shown(sorted(record))}; set data.{key} to one of "
+            "them, or mend the row"
         )
     return as_text(where, name, record[name])
 
@@ -241,22 +242,17 @@ def _read_parquet(path: Path, data: Data) -> Iterator[Row]:
                     f"columns are {_shown(columns)}, expected data.columns {_shown(data.columns)}; "
                     "correct one of them",
                 )
-            number = unpacked = 0
-            wanted = [data.text_column, data.label_column]
+            before = unpacked = 0
+            wanted = list(data.read_columns)
             for batch in file.iter_batches(batch_size=_PARQUET_BATCH_ROWS, columns=wanted):
                 # The metadata counts a repeated text once; its copies are counted here.
                 unpacked += batch.nbytes
                 _refuse_unpacked(path, unpacked, data)
-                texts = batch.column(data.text_column).to_pylist()
-                labels = batch.column(data.label_column).to_pylist()
-                for text, label in zip(texts, labels, strict=True):
-                    number += 1
+                records = zip(*(batch.column(name).to_pylist() for name in wanted), strict=True)
+                for number, record in enumerate(records, start=before + 1):
                     where = f"{path}: row {number}"
-                    yield Row(
-                        number,
-                        as_text(where, data.text_column, text),
-                        as_text(where, data.label_column, label),
-                    )
+                    yield Row(number, *map(partial(as_text, where), wanted, record))
+                before += batch.num_rows
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         refuse(path, f"is not a readable Parquet file ({reason}); write it again")
@@ -272,6 +268,8 @@ def _refuse_unpacked(path: Path, unpacked: int, data: Data) -> None:
 
 
 def _read_folder(path: Path, data: Data) -> Iterator[Row]:
+    if data.group_column is not None:
+        refuse(path, "a folder of texts has no columns; remove data.group_column")
     folders = sorted(child for child in path.iterdir() if child.is_dir())
     if not folders:
         refuse(path, "holds no folders; expected one folder a label, with .txt files in each")
@@ -295,7 +293,7 @@ def _without_mark(encoding: str) -> str:
 
 def check_characters(path: Path | str, row: Row) -> None:
     """Refuse a row with a value too long, or with what is no character."""
-    for value in (row.text, row.label):
+    for value in row[1:]:
         if value is None:
             continue
         if "\0" in value:

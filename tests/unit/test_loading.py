@@ -112,6 +112,9 @@ BAD_VALUES = {
     "data.text_column=label": (
         "data: text_column and label_column name the same column; name two columns"
     ),
+    "data.group_column=text": (
+        "data: group_column names the column of the text or label; name another"
+    ),
     "data.header=false": "data: header is false, so columns must list the names, in order",
     "data.columns=[text, text]": "data: columns lists a name twice; list each name once",
     "data.columns=[text]": "data: columns does not list 'label', which is read from it",

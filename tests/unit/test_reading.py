@@ -228,7 +228,7 @@ REFUSED: dict[str, tuple[str, bytes, dict[str, Any], str]] = {
     ),
     "a key that lacks": (
         "x.jsonl", b'{"text": "a"}', {},
-        "row 1 (line 1): has no key 'label', only ['text']; set data.text_column and ",
+        "row 1 (line 1): has no key 'label', only ['text']; set data.label_column to ",
     ),
     "keys other than declared": (
         "x.jsonl", b'{"text": "a", "label": "b", "c": 1}', {"columns": ["text", "label"]},
@@ -289,6 +289,64 @@ def test_a_file_that_says_something_else_is_refused(
     file = tmp_path / name
     file.write_bytes(content)
     assert refusal_of(file, **fields).startswith(problem)
+
+
+GROUPED = [
+    ("x.csv", b"by,text,label\nann,a,ham\n,b,spam\n007,c,ham\n", ["ann", "", "007"]),
+    ("x.tsv", b"text\tlabel\tby\na\tham\tann\nb\tspam\tbo\n", ["ann", "bo"]),
+    (
+        "x.jsonl",
+        b'{"text": "a", "label": "ham", "by": 7}\n{"by": null, "text": "b", "label": "spam"}',
+        ["7", None],
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "groups"), GROUPED, ids=["CSV", "TSV", "JSON Lines"])
+def test_a_group_is_read_beside_text_and_label(
+    tmp_path: Path, name: str, content: bytes, groups: list[str | None]
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    rows = read_rows(tmp_path / name, declared(tmp_path / name, group_column="by"))
+    assert [row.group for row in rows] == groups
+
+
+def test_a_group_is_read_from_parquet_and_from_a_query(tmp_path: Path) -> None:
+    file = write_parquet(tmp_path / "x.parquet", ["a", "b"], ["ham", "spam"], by=["ann", None])
+    rows = [Row(1, "a", "ham", "ann"), Row(2, "b", "spam", None)]
+    assert list(read_rows(file, declared(file, group_column="by"))) == rows
+    mail = database(tmp_path / "mail.db", "TEXT", [("a", "ham"), ("b", "spam")])
+    sql = "SELECT body AS text, class AS label, rowid AS by FROM mail"
+    assert [row.group for row in query(mail, sql, group_column="by")] == ["1", "2"]
+
+
+UNGROUPED = {
+    "x.csv": (
+        b"text,label\na,ham\n",
+        "no column 'by' among ['text', 'label']; set data.group_column",
+    ),
+    "x.jsonl": (
+        b'{"text": "a", "label": "ham"}',
+        "row 1 (line 1): has no key 'by', only ['label', 'text']; set data.group_column to one ",
+    ),
+    "mail/ham/1.txt": (b"a", "a folder of texts has no columns; remove data.group_column"),
+}
+
+
+@pytest.mark.parametrize(("name", "told"), UNGROUPED.items(), ids=UNGROUPED)
+def test_a_source_without_the_group_column_is_refused(
+    tmp_path: Path, name: str, told: tuple[bytes, str]
+) -> None:
+    content, problem = told
+    write_folder(tmp_path, {name: content})
+    assert refusal_of(tmp_path / Path(name).parts[0], group_column="by").startswith(problem)
+
+
+def test_a_group_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    file = write_parquet(tmp_path / "x.parquet", ["a"], ["ham"], by=[0.5])
+    assert refusal_of(file, group_column="by").startswith(
+        "row 1: 'by' is of type float where text "
+    )
 
 
 def test_as_many_rows_as_allowed_are_read(tmp_path: Path) -> None:
