@@ -127,6 +127,12 @@ class Data(Section):
     max_megabytes: int = Field(
         4096, ge=1, le=1_000_000, description="Refuse a source larger than this, unpacked, in MB."
     )
+    shard_rows: int = Field(
+        100_000,
+        ge=1000,
+        le=10_000_000,
+        description="Most rows that are held in memory at once; a shard is worked on as a whole.",
+    )
     cleaning: Cleaning = Field(default_factory=Cleaning, description="How each text is cleaned.")
 
     @field_validator("encoding")
@@ -224,6 +230,26 @@ class Validation(Section):
         if self.min_characters > self.max_characters:
             raise ValueError("min_characters is above max_characters; swap or widen them")
         return self
+
+
+class Duplicates(Section):
+    """Stage deduplicate: what counts as a copy, and what is done where labels contradict."""
+
+    near_jaccard: float | None = Field(
+        0.9,
+        ge=0.5,
+        le=1.0,
+        description="Texts that share at least this part of their shingles are near-copies, kept on "
+        "one side of the split; null switches the search off.",
+    )
+    conflicts: Literal["quarantine", "majority"] = Field(
+        "quarantine",
+        description="What is done with copies of a text under different labels; majority gives "
+        "them the label of more than half, and quarantines the others.",
+    )
+    near_conflicts: Literal["keep", "quarantine", "majority"] = Field(
+        "keep", description="The same for near-copies, whose labels may differ with reason."
+    )
 
 
 class Split(Section):
@@ -391,6 +417,9 @@ class PipelineConfig(Section):
     data: Data = Field(description="Where the labelled texts are and how to read them.")
     validation: Validation = Field(
         default_factory=Validation, description="Which rows are fit, and how many may be unfit."
+    )
+    duplicates: Duplicates = Field(
+        default_factory=Duplicates, description="What is done with copies and near-copies."
     )
     split: Split = Field(default_factory=Split, description="How train, validation, test divide.")
     training: Training = Field(

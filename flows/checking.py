@@ -5,6 +5,7 @@ from pathlib import Path
 
 from configs.schema import PipelineConfig
 from flows.summary import summary
+from tasks.duplicates import find_duplicates
 from tasks.ingest import read_dataset
 from tasks.reporting import Run, write_report
 from tasks.splitting import split_rows
@@ -24,10 +25,13 @@ def check_data(config: PipelineConfig) -> Path:
     log.info("%s", summary(dataset))
     validation = validate_dataset(config, dataset)
     log.info("%s", summary(validation))
-    split = split_rows(config, validation) if validation.passed else None
-    if split is not None:
+    duplicates = split = None
+    if validation.passed:
+        duplicates = find_duplicates(config, dataset, validation)
+        log.info("%s", summary(duplicates))
+        split = split_rows(config, dataset, duplicates)
         log.info("%s", summary(split))
-    report = write_report(Run(config, dataset, validation, split))
+    report = write_report(Run(config, dataset, validation, duplicates, split))
     log.info("report: %s", report)
     require_valid(validation)
     return report

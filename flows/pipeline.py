@@ -1,7 +1,7 @@
 """The line: one config in, a proven Bento out, or the reason why not."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prefect import flow
@@ -12,6 +12,7 @@ from configs.errors import EkibenError
 from configs.schema import PipelineConfig
 from flows import artifacts
 from tasks.building import build
+from tasks.duplicates import deduplicate
 from tasks.evaluation import evaluate
 from tasks.finetuning import finetune
 from tasks.gate import decide
@@ -65,14 +66,16 @@ def run_line(config: PipelineConfig) -> Outcome:
     if not validation.passed:
         artifacts.show_report(config, write_report(Run(config, dataset, validation)))
     require_valid(validation)
-    sides = split(config, validation)
+    duplicates = deduplicate(config, dataset, validation)
+    artifacts.show(duplicates)
+    sides = split(config, dataset, duplicates)
     artifacts.show(sides)
     checkpoint = finetune(config, sides)
     artifacts.show(checkpoint)
     evaluation = evaluate(config, sides, checkpoint)
     artifacts.show_evaluation(config, evaluation)
     decision = decide(config.gate, evaluation)
-    run = Run(config, dataset, validation, sides, checkpoint, evaluation, decision)
+    run = Run(config, dataset, validation, duplicates, sides, checkpoint, evaluation, decision)
     artifacts.show_decision(config, run)
     if decision.verdict != "pass":
         return Outcome(run, artifacts.show_report(config, write_report(run)), None)
@@ -80,7 +83,7 @@ def run_line(config: PipelineConfig) -> Outcome:
     artifacts.show(bento)
     proof = prove(config, sides, evaluation, bento)
     artifacts.show(proof)
-    run = Run(config, dataset, validation, sides, checkpoint, evaluation, decision, bento, proof)
+    run = replace(run, bento=bento, proof=proof)
     report = write_report(run)
     record = release(config, decision, bento, proof, report)
     return Outcome(run, artifacts.show_report(config, report), record)

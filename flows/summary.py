@@ -6,6 +6,7 @@ from tasks.manifests import (
     BentoManifest,
     CheckpointManifest,
     DatasetManifest,
+    DuplicateReport,
     EvaluationReport,
     GateDecision,
     Manifest,
@@ -40,12 +41,24 @@ def _(manifest: ValidationReport) -> str:
 
 
 @summary.register
+def _(manifest: DuplicateReport) -> str:
+    told = [
+        f"{manifest.rows_kept:,} rows kept",
+        f"{manifest.duplicates:,} duplicates removed",
+        f"{manifest.conflicts + manifest.near_conflicts:,} conflicting rows quarantined",
+    ]
+    if manifest.relabelled:
+        told.append(f"{manifest.relabelled:,} relabelled by majority")
+    if manifest.sampled_out:
+        told.append(f"{manifest.sampled_out:,} left out by split.sample_rows")
+    near = f"{manifest.near_rows:,} near-copies in {manifest.near_clusters:,} clusters"
+    return f"deduplicate: {', '.join(told)}; {near}"
+
+
+@summary.register
 def _(manifest: SplitManifest) -> str:
     sides = ", ".join(f"{side} {count:,}" for side, count in manifest.rows.items())
-    return (
-        f"split: {sides}; {manifest.duplicates_removed:,} duplicates removed, "
-        f"{manifest.conflicts_quarantined:,} conflicting rows quarantined"
-    )
+    return f"split: {sides}"
 
 
 @summary.register

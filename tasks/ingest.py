@@ -2,12 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -19,15 +17,18 @@ from tasks.manifests import DatasetManifest
 from tasks.progress import report_progress
 from tasks.queries import read_query
 from tasks.reading import Row, read_rows
+from tasks.shards import write_shards
 from tasks.sources import check_pin, fetch, is_sql
 from tasks.steps import run_step
 
-SCHEMA = pa.schema([("row", pa.int64()), ("text", pa.string()), ("label", pa.string())])
-_BATCH_ROWS = 4096
+SCHEMA = pa.schema(
+    [("row", pa.int64()), ("text", pa.string()), ("label", pa.string()), ("group", pa.string())]
+)
+_MOST_CHARACTERS = 32_000_000
 
 
 def read_dataset(data: Data) -> DatasetManifest:
-    """Return the manifest of the cleaned rows, `rows.parquet` with columns row, text, label.
+    """Return the manifest of the cleaned rows, `rows.parquet`: row, text, label, group.
 
     `label` holds the label's name, or the raw value where `data.labels` does not know it, which
     validation then quarantines.
@@ -57,26 +58,53 @@ def read_dataset(data: Data) -> DatasetManifest:
 
 
 def _write(rows: Iterator[Row], data: Data, file: Path) -> dict[str, Any]:
-    """Clean and write the rows in batches, so that memory does not grow with the source."""
-    switches = data.cleaning.model_dump()
+    """Clean and write the rows shard by shard, so that memory does not grow with the source."""
     labels: Counter[str] = Counter()
-    count = changed = 0
-    with pq.ParquetWriter(file, SCHEMA) as writer:
-        while batch := list(islice(rows, _BATCH_ROWS)):
-            texts = [None if row.text is None else clean(row.text, switches) for row in batch]
-            names = [None if row.label is None else _name(row.label, data) for row in batch]
-            numbers = [row.number for row in batch]
-            writer.write_batch(pa.record_batch([numbers, texts, names], schema=SCHEMA))
-            count += len(batch)
-            changed += sum(a != row.text for a, row in zip(texts, batch, strict=True))
-            labels.update("(none)" if name is None else name for name in names)
-            report_progress("ingest", count, None, "rows read")
+    changed = 0
+
+    def shards() -> Iterator[pa.Table]:
+        nonlocal changed
+        for batch in _batches(rows, data.shard_rows):
+            table = _clean(batch, data)
+            labels.update("(none)" if name is None else name for name in table["label"].to_pylist())
+            texts = table["text"].to_pylist()
+            changed += sum(text != row.text for text, row in zip(texts, batch, strict=True))
+            report_progress("ingest", batch[-1].number, None, "rows read")
+            yield table
+
+    count = write_shards(file, SCHEMA, shards())
     if count == 0:
         raise DataError(
             f"{redact(data.uri)}: holds no rows; add labelled texts, or correct data.uri"
         )
     known = {name: labels[name] for name in data.label_names}
     return {"rows": count, "changed_by_cleaning": changed, "label_counts": known}
+
+
+def _batches(rows: Iterator[Row], most_rows: int) -> Iterator[list[Row]]:
+    """Yield the rows in lists that are full by count, or by the memory that their texts take."""
+    batch: list[Row] = []
+    characters = 0
+    for row in rows:
+        batch.append(row)
+        characters += len(row.text or "")
+        if len(batch) == most_rows or characters >= _MOST_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _clean(batch: list[Row], data: Data) -> pa.Table:
+    """Return the rows as a table, cleaned, with their labels' names."""
+    switches = data.cleaning.model_dump()
+    columns = {
+        "row": [row.number for row in batch],
+        "text": [None if row.text is None else clean(row.text, switches) for row in batch],
+        "label": [None if row.label is None else _name(row.label, data) for row in batch],
+        "group": [row.group for row in batch],
+    }
+    return pa.table(columns, schema=SCHEMA)
 
 
 def _name(raw: str, data: Data) -> str:

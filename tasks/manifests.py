@@ -44,7 +44,7 @@ class Manifest(Record):
 
 
 class DatasetManifest(Manifest):
-    """Rows as they were read and cleaned: `rows.parquet` with columns row, text, label."""
+    """Rows as they were read and cleaned: `rows.parquet` with columns row, text, label, group."""
 
     source: str
     source_digest: str
@@ -66,7 +66,7 @@ class RuleOutcome(Record):
 
 
 class ValidationReport(Manifest):
-    """What the expectations found: `valid.parquet` and `quarantine.parquet` (row, rule, column)."""
+    """What the expectations found; `quarantine.parquet` holds the rows that do not go on."""
 
     passed: bool
     problems: tuple[str, ...]
@@ -78,14 +78,35 @@ class ValidationReport(Manifest):
     length_histogram: dict[str, int]
 
 
+class NearPair(Record):
+    """Two rows, by number, whose texts are near-copies."""
+
+    row: int
+    near: int
+    jaccard: float
+
+
+class DuplicateReport(Manifest):
+    """What was found twice: `kept.parquet`, `left_out.parquet` and `near.parquet`."""
+
+    rows_kept: int
+    duplicates: int
+    conflicts: int
+    near_conflicts: int
+    outvoted: int
+    relabelled: int
+    sampled_out: int
+    near_rows: int
+    near_clusters: int
+    groups: int
+    examples: tuple[NearPair, ...]
+
+
 class SplitManifest(Manifest):
-    """`train.parquet`, `validation.parquet`, `test.parquet`, and the rows left out of all three."""
+    """`train.parquet`, `validation.parquet`, `test.parquet`: row, text, label, group."""
 
     rows: dict[str, int]
     label_counts: dict[str, dict[str, int]]
-    duplicates_removed: int
-    conflicts_quarantined: int
-    sampled_out: int
 
 
 class EpochFigures(Record):

@@ -10,6 +10,7 @@ from tasks.manifests import (
     BentoManifest,
     CheckpointManifest,
     DatasetManifest,
+    DuplicateReport,
     EvaluationReport,
     Figure,
     GateDecision,
@@ -29,6 +30,7 @@ class Run:
     config: PipelineConfig
     dataset: DatasetManifest
     validation: ValidationReport
+    duplicates: DuplicateReport | None = None
     split: SplitManifest | None = None
     checkpoint: CheckpointManifest | None = None
     evaluation: EvaluationReport | None = None
@@ -49,6 +51,7 @@ class Run:
         stages = {
             "ingest": self.dataset,
             "validate": self.validation,
+            "deduplicate": self.duplicates,
             "split": self.split,
             "finetune": self.checkpoint,
             "evaluate": self.evaluation,

@@ -1,56 +1,56 @@
 """Stage validate: a Great Expectations suite built from the config; unfit rows are quarantined.
 
-An expectation on single rows takes the rows that fail it into `quarantine.parquet`; one on the
-whole table (row count, label balance, distinct texts) fails the run.
+Each shard is checked by itself. An expectation on single rows takes the rows that fail it into
+`quarantine.parquet`; one on the whole table (row count, label balance, distinct texts) is judged on
+what the shards have in common, and fails the run.
 """
 
-import difflib
-import logging
-import re
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from configs.errors import ConfigError, DataError
 from configs.schema import Expectation, PipelineConfig
+from tasks.expectations import check, check_usable, takes_rows
 from tasks.manifests import DatasetManifest, RuleOutcome, ValidationReport
-from tasks.progress import report_progress
+from tasks.row_rules import QUARANTINE, check_shard, own_rules, quarantine_lines, row_suite
+from tasks.shards import count_shards, join_shards, read_shard, side_by_side
 from tasks.steps import run_step
 
-if TYPE_CHECKING:
-    from great_expectations.expectations import Expectation as GxExpectation
-
-QUARANTINE = pa.schema(
-    [
-        ("row", pa.int64()),
-        ("rule", pa.string()),
-        ("column", pa.string()),
-        ("text", pa.string()),
-        ("label", pa.string()),
-    ]
+_EQUALITY_ALONE = (
+    "expect_column_proportion_of_unique_values_to_be_between",
+    "expect_column_unique_value_count_to_be_between",
+    "expect_column_values_to_be_unique",
+    "expect_compound_columns_to_be_unique",
+    "expect_table_",
 )
+_MOST_ROWS_WITH_TEXT = 2_000_000
 _LENGTH_BINS = (0, 20, 40, 80, 160, 320, 640, 1280, 1_000_000_000)
 
 
 def validate_dataset(config: PipelineConfig, dataset: DatasetManifest) -> ValidationReport:
     """Return what the expectations found; the caller decides with `require_valid`.
 
-    `valid.parquet` has the columns of the dataset, `quarantine.parquet` one line for each row and
-    rule it failed: row, rule, column, text, label.
+    `quarantine.parquet` has one line for each row and rule it failed: row, rule, column, text,
+    label. All other rows of the dataset go on.
 
     Raises:
         ConfigError: if an expectation of the config does not exist or refuses its arguments.
     """
-    own = [_expectation(item) for item in config.validation.expectations]
+    for item in config.validation.expectations:
+        check_usable(item)
 
     def produce(folder: Path) -> dict[str, Any]:
-        return _validate(config, dataset, own, folder)
+        return _validate(config, dataset, folder)
 
     return run_step(
         "validate",
@@ -74,189 +74,166 @@ def require_valid(report: ValidationReport) -> None:
         raise DataError(report.problems)
 
 
-def _validate(
-    config: PipelineConfig, dataset: DatasetManifest, own: "list[GxExpectation]", folder: Path
-) -> dict[str, Any]:
-    frame = pq.read_table(dataset.path("rows.parquet")).to_pandas()
-    report_progress("validate", 0, len(frame), "rows checked")
-    row_rules = _row_rules(config) + [rule for rule in own if _takes_rows(rule)]
-    outcomes, failures = _run(frame, row_rules)
-    taken = sorted({row for rows in failures.values() for row in rows})
-    valid = frame[~frame["row"].isin(taken)]
-    table_rules = _table_rules(config) + [rule for rule in own if not _takes_rows(rule)]
-    outcomes += _run(valid, table_rules)[0]
-    outcomes += _run(_label_table(config, valid), _label_rules(config))[0]
-    problems = _problems(config, dataset, len(frame), len(taken), outcomes)
-    _write_quarantine(frame, failures, folder / "quarantine.parquet")
-    schema = pq.read_schema(dataset.path("rows.parquet"))
-    pq.write_table(
-        pa.Table.from_pandas(valid, schema=schema, preserve_index=False), folder / "valid.parquet"
+def quarantined_rows(report: ValidationReport) -> NDArray[np.int64]:
+    """Return the numbers [n_quarantined] of the rows that do not go on, in ascending order."""
+    column = pq.read_table(report.path("quarantine.parquet"), columns=["row"])["row"]
+    return np.unique(column.to_numpy())
+
+
+def table_suite(config: PipelineConfig) -> tuple[Expectation, ...]:
+    """Return the expectations on the table as a whole that every dataset must meet."""
+    limits = config.validation
+    distinct = round(1.0 - limits.max_duplicate_fraction, 12)  # 1 - 0.7 is above 0.3
+    return (
+        Expectation(
+            type="expect_table_columns_to_match_set",
+            kwargs={"column_set": ["row", "text", "label"], "exact_match": True},
+        ),
+        Expectation(
+            type="expect_table_row_count_to_be_between", kwargs={"min_value": limits.min_rows}
+        ),
+        Expectation(
+            type="expect_column_proportion_of_unique_values_to_be_between",
+            kwargs={"column": "text", "min_value": distinct},
+        ),
     )
-    report_progress("validate", len(frame), len(frame), "rows checked")
+
+
+def _label_suite(config: PipelineConfig) -> tuple[Expectation, ...]:
+    smallest = max(config.validation.min_label_fraction, 1e-9)
+    kwargs = {"column": "label_share", "min_value": smallest}
+    return (Expectation(type="expect_column_min_to_be_between", kwargs=kwargs),)
+
+
+def _validate(config: PipelineConfig, dataset: DatasetManifest, folder: Path) -> dict[str, Any]:
+    source = dataset.path("rows.parquet")
+    calls = [
+        {"config": config, "source": source, "shard": shard, "folder": folder}
+        for shard in range(count_shards(source))
+    ]
+    shards = side_by_side(check_shard, calls, "validate")
+    suite = row_suite(config) + own_rules(config, by_row=True)
+    outcomes = [
+        _merged(item, [shard.rules[number] for shard in shards])
+        for number, item in enumerate(suite)
+    ]
+    slim = _read_slim(folder)
+    slim, more = _check_table_by_row(config, source, slim, folder)
+    join_shards(
+        folder / "quarantine.parquet", QUARANTINE, sorted(folder.glob("*.quarantine.parquet"))
+    )
+    valid = slim.filter(pc.invert(slim["taken"])).drop_columns(["taken"])
+    counts = _label_counts(config, valid)
+    outcomes += more + _check_table(config, source, valid, counts)
+    taken = slim.num_rows - valid.num_rows
+    problems = _problems(config, dataset, slim.num_rows, taken, outcomes)
     return {
         "passed": not problems,
         "problems": problems,
-        "rows": len(frame),
-        "rows_quarantined": len(taken),
-        "rows_valid": len(valid),
+        "rows": slim.num_rows,
+        "rows_quarantined": taken,
+        "rows_valid": valid.num_rows,
         "rules": tuple(outcomes),
-        "label_counts": {
-            name: int((valid["label"] == name).sum()) for name in config.data.label_names
-        },
-        "length_histogram": _length_histogram(valid["text"]),
+        "label_counts": counts,
+        "length_histogram": _length_histogram(valid["characters"].to_numpy()),
     }
 
 
-def _row_rules(config: PipelineConfig) -> "list[GxExpectation]":
-    from great_expectations import expectations as gxe
-
-    limits = config.validation
-    return [
-        gxe.ExpectColumnValuesToNotBeNull(column="text"),
-        gxe.ExpectColumnValuesToMatchRegex(column="text", regex=r"\S"),
-        gxe.ExpectColumnValueLengthsToBeBetween(
-            column="text", min_value=limits.min_characters, max_value=limits.max_characters
-        ),
-        gxe.ExpectColumnValuesToNotBeNull(column="label"),
-        gxe.ExpectColumnValuesToBeInSet(column="label", value_set=list(config.data.label_names)),
-    ]
+def _merged(item: Expectation, shards: list[tuple[int, int]]) -> RuleOutcome:
+    """Return the outcome of a rule on single rows over all shards; `mostly` as the library reads it."""
+    failed = sum(failed for failed, _ in shards)
+    considered = sum(considered for _, considered in shards)
+    right = (considered - failed) / considered if considered else 1.0
+    return _outcome(item, passed=right >= item.kwargs.get("mostly", 1.0), rows_failed=failed)
 
 
-def _table_rules(config: PipelineConfig) -> "list[GxExpectation]":
-    from great_expectations import expectations as gxe
-
-    limits = config.validation
-    return [
-        gxe.ExpectTableColumnsToMatchSet(column_set=["row", "text", "label"], exact_match=True),
-        gxe.ExpectTableRowCountToBeBetween(min_value=limits.min_rows),
-        gxe.ExpectColumnProportionOfUniqueValuesToBeBetween(
-            column="text",
-            min_value=round(1.0 - limits.max_duplicate_fraction, 12),  # 1 - 0.7 is above 0.3
-        ),
-    ]
-
-
-def _label_table(config: PipelineConfig, valid: pd.DataFrame) -> pd.DataFrame:
-    """Return one line a declared label with its share of the valid rows."""
-    names = list(config.data.label_names)
-    counts = valid["label"].value_counts().reindex(names, fill_value=0)
-    return pd.DataFrame({"label": names, "label_share": counts.to_numpy() / max(len(valid), 1)})
-
-
-def _label_rules(config: PipelineConfig) -> "list[GxExpectation]":
-    from great_expectations import expectations as gxe
-
-    smallest = max(config.validation.min_label_fraction, 1e-9)
-    return [gxe.ExpectColumnMinToBeBetween(column="label_share", min_value=smallest)]
-
-
-def _expectation(item: Expectation) -> "GxExpectation":
-    """Return the Great Expectations object that a line of the config names."""
-    from great_expectations import expectations as gxe
-
-    known = {_snake(name): getattr(gxe, name) for name in dir(gxe) if name.startswith("Expect")}
-    where = f"validation.expectations: {item.type}"
-    if item.type not in known:
-        near = difflib.get_close_matches(item.type, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "take a name from its gallery"
-        raise ConfigError(f"{where}: Great Expectations has none of this name; {hint}")
-    for key in ("column", "column_A", "column_B"):
-        column = item.kwargs.get(key, "text")
-        if column not in ("row", "text", "label"):
-            raise ConfigError(
-                f"{where}: {key} {column!r} is not one of row, text, label, which every dataset "
-                "has after ingest; name one of them"
-            )
-    try:
-        expectation: GxExpectation = known[item.type](**item.kwargs)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: {_one_line(error)}; correct its kwargs") from None
-    return expectation
-
-
-def _snake(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
-
-
-def _one_line(error: Exception) -> str:
-    listed = getattr(error, "errors", None)
-    if listed is None:
-        return str(error).splitlines()[0]
-    return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in listed())
-
-
-def _takes_rows(expectation: "GxExpectation") -> bool:
-    from great_expectations.expectations import expectation as base
-
-    by_row = (
-        base.ColumnMapExpectation,
-        base.ColumnPairMapExpectation,
-        base.MulticolumnMapExpectation,
-    )
-    return isinstance(expectation, by_row)
-
-
-def _run(
-    frame: pd.DataFrame, expectations: "list[GxExpectation]"
-) -> tuple[list[RuleOutcome], dict[tuple[str, str], list[int]]]:
-    """Return the outcome of each expectation, and the failed row numbers by (rule, column)."""
-    import great_expectations as gx
-    from great_expectations.data_context.types.base import ProgressBarsConfig
-
-    logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    asset = context.data_sources.add_pandas("rows").add_dataframe_asset("rows")
-    batch = asset.add_batch_definition_whole_dataframe("all")
-    suite = context.suites.add(gx.ExpectationSuite(name="ekiben", expectations=expectations))
-    definition = gx.ValidationDefinition(name="ekiben", data=batch, suite=suite)
-    result = context.validation_definitions.add(definition).run(
-        batch_parameters={"dataframe": frame},
-        result_format={
-            "result_format": "COMPLETE",
-            "unexpected_index_column_names": ["row"] if "row" in frame else [],
-            "return_unexpected_index_query": False,
-        },
-    )
-    outcomes = []
-    failures: dict[tuple[str, str], list[int]] = {}
-    for item in result.results:
-        outcome, rows = _outcome(item)
-        outcomes.append(outcome)
-        if rows:
-            failures.setdefault((outcome.rule, outcome.column), []).extend(rows)
-    return outcomes, failures
-
-
-def _outcome(item: Any) -> tuple[RuleOutcome, list[int]]:
-    """Return one result as an outcome without any value of the data, and the rows that failed."""
-    rule = item.expectation_config.type
-    kwargs = {k: v for k, v in item.expectation_config.kwargs.items() if k != "batch_id"}
-    column = kwargs.pop("column", None) or "table"
-    failed = item.result.get("unexpected_index_list") or []
-    if item.exception_info and (raised := _raised(item.exception_info)):
-        raise ConfigError(
-            f"validation.expectations: {rule}: cannot be evaluated ({raised}); correct its kwargs"
-        )
-    observed = item.result.get("observed_value")
+def _outcome(
+    item: Expectation, *, passed: bool, rows_failed: int = 0, observed: str = ""
+) -> RuleOutcome:
+    kwargs = {key: value for key, value in item.kwargs.items() if key != "column"}
     return RuleOutcome(
-        rule=rule,
-        column=str(column),
+        rule=item.type,
+        column=str(item.kwargs.get("column", "table")),
         asked=", ".join(f"{key}={value!r}" for key, value in kwargs.items()),
-        passed=bool(item.success),
-        rows_failed=int(item.result.get("unexpected_count") or 0),
-        observed=f"{observed:.6g}" if isinstance(observed, int | float) else "",
-        takes_rows="unexpected_index_list" in item.result,
-    ), [int(entry["row"]) for entry in failed]
+        passed=passed,
+        rows_failed=rows_failed,
+        observed=observed,
+        takes_rows=takes_rows(item),
+    )
 
 
-def _raised(information: dict[str, Any]) -> str:
-    """Return the message of an expectation that raised instead of answering, else nothing."""
-    entries = [information] if "raised_exception" in information else information.values()
-    for entry in entries:
-        if entry.get("raised_exception"):
-            return str(entry.get("exception_message") or "unknown").splitlines()[0]
-    return ""
+def _read_slim(folder: Path) -> pa.Table:
+    files = sorted(folder.glob("*.slim.parquet"))
+    table = pa.concat_tables([pq.read_table(file) for file in files])
+    for file in files:
+        file.unlink()
+    return table
+
+
+def _check_table_by_row(
+    config: PipelineConfig, source: Path, slim: pa.Table, folder: Path
+) -> tuple[pa.Table, list[RuleOutcome]]:
+    """Run the user's rules that take rows but need all of them, and mark the rows they take."""
+    outcomes = []
+    taken = slim["taken"].to_numpy().copy()
+    for number, item in enumerate(e for e in own_rules(config, by_row=False) if takes_rows(e)):
+        (found,) = check(_frame(item, source, slim), (item,))
+        taken[found.failed] = True
+        outcomes.append(_outcome(item, passed=found.passed, rows_failed=len(found.failed)))
+        for shard, table, positions in _by_shard(source, found.failed):
+            column = str(item.kwargs.get("column", "table"))
+            lines = quarantine_lines(table, {(0, item.type, column): positions})
+            pq.write_table(lines, folder / f"{shard:05d}.table{number}.quarantine.parquet")
+    return slim.set_column(slim.column_names.index("taken"), "taken", pa.array(taken)), outcomes
+
+
+def _by_shard(source: Path, positions: NDArray[np.int64]) -> Any:
+    """Yield the shards that hold some of the positions: number, rows, and the positions in it."""
+    start = 0
+    for shard in range(count_shards(source)):
+        table = read_shard(source, shard, ["row", "text", "label"])
+        here = positions[(positions >= start) & (positions < start + table.num_rows)] - start
+        if len(here):
+            yield shard, table, here
+        start += table.num_rows
+
+
+def _check_table(
+    config: PipelineConfig, source: Path, valid: pa.Table, counts: dict[str, int]
+) -> list[RuleOutcome]:
+    """Return the outcomes of the rules on the whole table of valid rows."""
+    outcomes = []
+    own = tuple(e for e in own_rules(config, by_row=False) if not takes_rows(e))
+    for item in table_suite(config) + own:
+        (found,) = check(_frame(item, source, valid), (item,))
+        outcomes.append(_outcome(item, passed=found.passed, observed=found.observed))
+    total = max(valid.num_rows, 1)
+    shares = pd.DataFrame({"label_share": [count / total for count in counts.values()]})
+    for item, found in zip(_label_suite(config), check(shares, _label_suite(config)), strict=True):
+        outcomes.append(_outcome(item, passed=found.passed, observed=found.observed))
+    return outcomes
+
+
+def _frame(item: Expectation, source: Path, slim: pa.Table) -> pd.DataFrame:
+    """Return the frame that a rule on the whole table is judged on, with texts only if it must."""
+    columns = {item.kwargs.get(key) for key in ("column", "column_A", "column_B")}
+    if "text" not in columns or item.type.startswith(_EQUALITY_ALONE):
+        frame = slim.select(["row", "text", "label"])
+        return pd.DataFrame(frame.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get))
+    if slim.num_rows > _MOST_ROWS_WITH_TEXT:
+        raise ConfigError(
+            f"validation.expectations: {item.type}: needs all {slim.num_rows:,} texts in memory at "
+            f"once, above the {_MOST_ROWS_WITH_TEXT:,} that are allowed; use one on single rows"
+        )
+    texts = pq.read_table(source, columns=["row", "text", "label"])
+    fit = pc.is_in(texts["row"], slim["row"].combine_chunks())
+    return pd.DataFrame(texts.filter(fit).to_pandas())
+
+
+def _label_counts(config: PipelineConfig, valid: pa.Table) -> dict[str, int]:
+    counted = pc.value_counts(valid["label"]).to_pylist()
+    found = {entry["values"]: int(entry["counts"]) for entry in counted}
+    return {name: found.get(name, 0) for name in config.data.label_names}
 
 
 def _problems(
@@ -312,39 +289,14 @@ def _in_words(outcome: RuleOutcome, config: PipelineConfig) -> str:
     )
 
 
-def _write_quarantine(
-    frame: pd.DataFrame, failures: dict[tuple[str, str], list[int]], file: Path
-) -> None:
-    by_row = frame.set_index("row")
-    lines = [
-        {
-            "row": row,
-            "rule": rule,
-            "column": column,
-            "text": _or_none(by_row.at[row, "text"]),
-            "label": _or_none(by_row.at[row, "label"]),
-        }
-        for (rule, column), rows in failures.items()
-        for row in rows
-    ]
-    lines.sort(key=lambda line: (line["row"], line["rule"]))
-    pq.write_table(pa.Table.from_pylist(lines, schema=QUARANTINE), file)
-
-
-def _or_none(value: Any) -> str | None:
-    return None if pd.isna(value) else str(value)
-
-
-def _length_histogram(texts: "pd.Series[str]") -> dict[str, int]:
+def _length_histogram(lengths: NDArray[np.int32]) -> dict[str, int]:
     """Count the texts by length in characters, in doubling bins from 0 to 19 upwards."""
-    lengths = texts.str.len()
-    bins = pairwise(_LENGTH_BINS)
-    return {
-        (f"{low}-{high - 1}" if high < _LENGTH_BINS[-1] else f"{low}+"): int(
-            ((lengths >= low) & (lengths < high)).sum()
-        )
-        for low, high in bins
-    }
+    counts, _ = np.histogram(lengths, bins=_LENGTH_BINS)
+    names = [
+        f"{low}-{high - 1}" if high < _LENGTH_BINS[-1] else f"{low}+"
+        for low, high in pairwise(_LENGTH_BINS)
+    ]
+    return {name: int(count) for name, count in zip(names, counts, strict=True)}
 
 
 validate = task(name="validate", task_run_name="validate", cache_policy=NO_CACHE)(validate_dataset)

@@ -27,6 +27,7 @@ from configs.loading import load_config
 from configs.schema import PipelineConfig
 from tasks.building import build_bento
 from tasks.digests import file_digest, folder_digest, value_digest
+from tasks.duplicates import find_duplicates
 from tasks.evaluation import evaluate_candidate
 from tasks.finetuning import fine_tune
 from tasks.gate import judge
@@ -35,6 +36,7 @@ from tasks.manifests import (
     BentoManifest,
     CheckpointManifest,
     DatasetManifest,
+    DuplicateReport,
     EvaluationReport,
     GateDecision,
     Manifest,
@@ -52,7 +54,17 @@ from tasks.validation import validate_dataset
 M = TypeVar("M", bound=Manifest)
 CONFIG = ROOT / "configs" / "smoke.yaml"
 BENTOML = str(Path(sys.executable).with_name("bentoml"))
-STAGES = ("ingest", "validate", "split", "finetune", "evaluate", "build", "prove", "release")
+STAGES = (
+    "ingest",
+    "validate",
+    "deduplicate",
+    "split",
+    "finetune",
+    "evaluate",
+    "build",
+    "prove",
+    "release",
+)
 NOT_FOR_SERVING = {
     "accelerate", "datasets", "ekiben", "evaluate", "great-expectations", "matplotlib", "pandas",
     "prefect", "pyarrow", "scikit-learn", "scipy", "sqlalchemy",
@@ -461,7 +473,8 @@ def made(homes: Path, released: ReleasedHomes) -> Made:
     (home / "sources").symlink_to(released.sources)
     config = load_config(CONFIG)
     dataset = read_dataset(config.data)
-    split = split_rows(config, validate_dataset(config, dataset))
+    duplicates = find_duplicates(config, dataset, validate_dataset(config, dataset))
+    split = split_rows(config, dataset, duplicates)
     checkpoint = fine_tune(config, split)
     evaluation = evaluate_candidate(config, split, checkpoint)
     decision = judge(config.gate, evaluation)
@@ -571,7 +584,8 @@ def test_one_can_walk_from_a_served_answer_back_to_the_source(
     assert checkpoint.digest == bento.parents["checkpoint"]
     split = step(released, "split", SplitManifest, checkpoint.parents["split"])
     assert split.digest == evaluation.parents["split"]
-    validation = step(released, "validate", ValidationReport, split.parents["validation"])
+    duplicates = step(released, "deduplicate", DuplicateReport, split.parents["duplicates"])
+    validation = step(released, "validate", ValidationReport, duplicates.parents["validation"])
     dataset = step(released, "ingest", DatasetManifest, validation.parents["dataset"])
     assert dataset.digest == bento.parents["dataset"]
     config = load_config(CONFIG)
@@ -627,11 +641,12 @@ def test_markup_in_texts_labels_and_names_comes_out_as_text_in_the_report(
     dataset = read_dataset(config.data)
     validation = validate_dataset(config, dataset)
     assert validation.rows_quarantined == 1
-    split = split_rows(config, validation)
+    duplicates = find_duplicates(config, dataset, validation)
+    split = split_rows(config, dataset, duplicates)
     checkpoint = fine_tune(config, split)
     evaluation = evaluate_candidate(config, split, checkpoint)
     decision = judge(config.gate, evaluation)
-    run = Run(config, dataset, validation, split, checkpoint, evaluation, decision)
+    run = Run(config, dataset, validation, duplicates, split, checkpoint, evaluation, decision)
     page = write_report(run).read_text(encoding="utf-8")
     references = References(page)
     assert not {"script", "img", "b", "u"} & set(references.elements)

@@ -29,13 +29,14 @@ from tasks.gate import judge
 from tasks.manifests import (
     CheckpointManifest,
     DatasetManifest,
+    DuplicateReport,
     EvaluationReport,
     Figure,
     SplitManifest,
     ValidationReport,
 )
 from tasks.reporting import Run, render
-from tasks.validation import QUARANTINE
+from tasks.row_rules import QUARANTINE
 
 Ids = NDArray[np.int64]
 AVERAGES = ("macro", "weighted", None)
@@ -237,7 +238,7 @@ def split(tmp_path: Path) -> SplitManifest:
         pq.write_table(table, folder / f"{side}.parquet")
     return SplitManifest(
         key="1" * 64, parents={}, folder=folder, files={}, rows={"train": 40, "test": 30},
-        label_counts={}, duplicates_removed=0, conflicts_quarantined=0, sampled_out=0,
+        label_counts={},
     )  # fmt: skip
 
 
@@ -335,9 +336,12 @@ def run_on_confusion(folder: Path) -> Run:
             **made, passed=True, problems=(), rows=20, rows_quarantined=0, rows_valid=20,
             rules=(), label_counts={}, length_histogram={"0-19": 20},
         ),
+        DuplicateReport(
+            **made, rows_kept=20, duplicates=0, conflicts=0, near_conflicts=0, outvoted=0,
+            relabelled=0, sampled_out=0, near_rows=0, near_clusters=0, groups=0, examples=(),
+        ),
         SplitManifest(
             **made, rows={"test": 20}, label_counts={"test": dict.fromkeys(labels, 5)},
-            duplicates_removed=0, conflicts_quarantined=0, sampled_out=0,
         ),
         CheckpointManifest(
             **made, base_model="tiny", base_model_digest="3" * 64, parameters=1, device="cpu",

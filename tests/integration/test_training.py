@@ -149,7 +149,6 @@ def split(tmp_path: Path) -> SplitManifest:
         label_counts[side] = {label: labels.count(label) for label in LABELS}
     return SplitManifest(
         key="0" * 64, parents={}, folder=folder, files={}, rows=rows, label_counts=label_counts,
-        duplicates_removed=0, conflicts_quarantined=0, sampled_out=0,
     )  # fmt: skip
 
 

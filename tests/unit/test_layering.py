@@ -25,7 +25,7 @@ MODULES = {
 }
 LONGEST_FUNCTION = 60
 LONGEST_MODULE = 350
-LONGER_MODULES = {"configs/schema.py": 450}  # every field of the config with its description
+LONGER_MODULES = {"configs/schema.py": 600}  # every field of the config with its description
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def test_nothing_is_imported_by_a_name_that_only_running_tells() -> None:
 @pytest.mark.parametrize(
     ("library", "doors"),
     [
-        ("great_expectations", ("tasks/validation.py",)),
+        ("great_expectations", ("tasks/expectations.py",)),
         ("bentoml", ("bentos/",)),  # building and proving start it as a command
         ("prefect", ("flows/", "tasks/")),
         ("sklearn", ("tasks/baseline.py", "tasks/metrics/")),

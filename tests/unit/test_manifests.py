@@ -41,9 +41,6 @@ def split_of(data: DatasetManifest) -> SplitManifest:
         files={},
         rows={"train": 3},
         label_counts={},
-        duplicates_removed=0,
-        conflicts_quarantined=0,
-        sampled_out=0,
     )
 
 

@@ -61,6 +61,7 @@ def test_every_stage_has_its_section() -> None:
         "AverageLimit",
         "Cleaning",
         "Data",
+        "Duplicates",
         "Evaluation",
         "Expectation",
         "Gate",

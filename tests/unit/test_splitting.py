@@ -1,134 +1,25 @@
-"""The split: duplicates out, each text on one side for ever, shares as asked, labels everywhere."""
+"""The split: each text on one side for ever, shares as asked, labels everywhere."""
 
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tables import Row, config_of, deduplicated, many, side_by_row, split_of
 
 from configs.errors import DataError
-from configs.schema import PipelineConfig, Split
+from configs.schema import Split
+from tasks.duplicates import place, text_keys
 from tasks.ingest import SCHEMA
-from tasks.manifests import SplitManifest, ValidationReport
-from tasks.splitting import (
-    SIDES,
-    Record,
-    _assert_apart,
-    sample,
-    side_of,
-    split_rows,
-    without_duplicates,
-)
-
-TABLES = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(["ham", "spam"])))
+from tasks.splitting import SIDES, _assert_apart, sides_of
 
 
-def records_of(pairs: list[tuple[str, str]]) -> list[Record]:
-    """Return records of (text, label), numbered from 1."""
-    return [
-        {"row": number, "text": text, "label": label}
-        for number, (text, label) in enumerate(pairs, start=1)
-    ]
-
-
-def many(rows: int, spam_every: int = 5) -> list[Record]:
-    """Return records with distinct texts, every so manieth of them spam."""
-    return records_of([(f"text {n}", "ham" if n % spam_every else "spam") for n in range(rows)])
-
-
-def config_of(**split: Any) -> PipelineConfig:
-    """Return a config of two labels with that split section."""
-    return PipelineConfig.model_validate(
-        {
-            "name": "sms",
-            "data": {"uri": "db://ann:opensesame@host/sms", "labels": ["ham", "spam"]},
-            "gate": {"accuracy": {"min": 0.9}},
-            "split": split,
-        }
-    )
-
-
-def validated(folder: Path, records: list[Record]) -> ValidationReport:
-    """Write records as the stage before leaves them."""
-    folder.mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist(records, SCHEMA), folder / "valid.parquet")
-    return ValidationReport(
-        key=folder.name,
-        parents={},
-        folder=folder,
-        files={},
-        passed=True,
-        problems=(),
-        rows=len(records),
-        rows_quarantined=0,
-        rows_valid=len(records),
-        rules=(),
-        label_counts=dict(Counter(record["label"] for record in records)),
-        length_histogram={},
-    )
-
-
-def side_by_row(manifest: SplitManifest) -> dict[int, str]:
-    """Return the side of every row that is on one."""
-    return {
-        row: side
-        for side in SIDES
-        for row in pq.read_table(manifest.path(f"{side}.parquet"))["row"].to_pylist()
-    }
-
-
-@pytest.mark.parametrize(
-    ("pairs", "kept", "left_out"),
-    [
-        ([], [], []),
-        ([("a", "ham"), ("b", "ham")], [1, 2], []),
-        ([("a", "ham"), ("b", "ham"), ("a", "ham")], [1, 2], [(3, "duplicate")]),
-        ([("a", "ham"), ("a", "spam")], [], [(1, "conflict"), (2, "conflict")]),
-        (
-            [("a", "ham"), ("b", "spam"), ("a", "ham"), ("a", "spam"), ("b", "spam")],
-            [2],
-            [(1, "conflict"), (3, "conflict"), (4, "conflict"), (5, "duplicate")],
-        ),
-        ([("a", "ham"), ("A", "ham"), ("a ", "spam")], [1, 2, 3], []),
-    ],
-)
-def test_the_first_copy_is_kept_and_a_text_with_two_labels_is_not(
-    pairs: list[tuple[str, str]], kept: list[int], left_out: list[tuple[int, str]]
-) -> None:
-    records = records_of(pairs)
-    assert without_duplicates(records) == ([records[row - 1] for row in kept], left_out)
-
-
-@given(TABLES)
-def test_every_row_is_kept_or_left_out_and_no_text_is_kept_twice(
-    pairs: list[tuple[str, str]],
-) -> None:
-    records = records_of(pairs)
-    kept, left_out = without_duplicates(records)
-    assert sorted([r["row"] for r in kept] + [row for row, _ in left_out]) == [
-        r["row"] for r in records
-    ]
-    assert len({r["text"] for r in kept}) == len(kept)
-
-
-@given(TABLES, TABLES)
-def test_a_row_never_changes_side_when_data_grows(
-    first: list[tuple[str, str]], added: list[tuple[str, str]]
-) -> None:
-    def sides(pairs: list[tuple[str, str]]) -> dict[int, str]:
-        kept, _ = without_duplicates(records_of(pairs))
-        return {record["row"]: side_of(record["text"], Split()) for record in kept}
-
-    before, after = sides(first), sides(first + added)
-    still_there = before.keys() & after.keys()
-    assert {row: before[row] for row in still_there} == {row: after[row] for row in still_there}
-    gone = before.keys() - after.keys()  # only a second label, come later, takes a row away
-    labels = {text: {label for other, label in first + added if other == text} for text, _ in first}
-    assert all(len(labels[first[row - 1][0]]) == 2 for row in gone)
+def side_of(text: str, split: Split) -> str:
+    """Return the side that a text falls on by itself."""
+    (number,) = sides_of(place(text_keys([text], split.salt)[:, 0]), split)
+    return SIDES[number]
 
 
 @pytest.mark.parametrize(
@@ -158,13 +49,15 @@ def test_a_larger_test_share_takes_texts_in_and_lets_none_out(
 @pytest.mark.parametrize(("test", "validation"), [(0.2, 0.1), (0.5, 0.3), (0.01, 0.4)])
 def test_each_side_has_about_its_share_of_every_label(test: float, validation: float) -> None:
     split = Split(test_fraction=test, validation_fraction=validation)
-    records = many(20_000)
+    rows = many(20_000)
     shares = {"test": test, "validation": validation, "train": 1 - test - validation}
-    for label, rows in (("ham", 16_000), ("spam", 4_000)):
-        found = Counter(side_of(r["text"], split) for r in records if r["label"] == label)
-        for side, share in shares.items():
-            spread = (share * (1 - share) / rows) ** 0.5  # of a binomial share
-            assert abs(found[side] / rows - share) < 4 * spread
+    for label, count in (("ham", 16_000), ("spam", 4_000)):
+        texts = [row["text"] for row in rows if row["label"] == label]
+        sides = sides_of(place(text_keys(texts, split.salt)[:, 0]), split)
+        for number, side in enumerate(SIDES):
+            share = shares[side]
+            spread = (share * (1 - share) / count) ** 0.5  # of a binomial share
+            assert abs((sides == number).mean() - share) < 4 * spread
 
 
 def test_another_salt_draws_another_split() -> None:
@@ -174,72 +67,71 @@ def test_another_salt_draws_another_split() -> None:
     assert first != [side_of(text, Split(salt="again")) for text in texts]
 
 
-@pytest.mark.parametrize(("asked", "kept"), [(None, 50), (49, 49), (50, 50), (51, 50), (10, 10)])
-def test_a_sample_keeps_as_many_rows_as_asked_in_their_order(asked: int | None, kept: int) -> None:
-    records = many(50)
-    sampled, left_out = sample(records, Split(sample_rows=asked))
-    assert (len(sampled), left_out) == (kept, 50 - kept)
-    assert [r["row"] for r in sampled] == sorted(r["row"] for r in sampled)
+@pytest.mark.parametrize(("asked", "kept"), [(None, 300), (299, 299), (300, 300), (301, 300)])
+def test_a_sample_keeps_as_many_rows_as_asked(homes: Path, asked: int | None, kept: int) -> None:
+    _, found = deduplicated(homes / "before", many(300), config_of(sample_rows=asked))
+    assert (found.rows_kept, found.sampled_out) == (kept, 300 - kept)
 
 
-def test_a_sample_is_by_content_and_not_by_place() -> None:
-    split, records = Split(sample_rows=10), many(200)
-    texts = {r["text"] for r in sample(records, split)[0]}
-    assert {r["text"] for r in sample(records[::-1], split)[0]} == texts
-    grown = {r["text"] for r in sample(many(400), split)[0]}
-    assert grown & {r["text"] for r in records} <= texts
+def test_a_sample_is_by_content_and_not_by_place(homes: Path) -> None:
+    config, rows = config_of(sample_rows=50), many(200)
+
+    def texts(folder: str, given: list[Row]) -> set[str]:
+        numbered = [{**row, "row": number} for number, row in enumerate(given, start=1)]
+        _, found = deduplicated(homes / folder, numbered, config)
+        kept = pq.read_table(found.path("kept.parquet"))["row"].to_pylist()
+        return {numbered[row - 1]["text"] for row in kept}
+
+    sampled = texts("before", rows)
+    assert texts("turned", rows[::-1]) == sampled
+    assert texts("grown", many(400)) & {row["text"] for row in rows} <= sampled
 
 
-def test_a_sample_has_the_shares_of_the_whole() -> None:
-    split = Split(sample_rows=4000)
-    sampled, _ = sample(many(20_000), split)
-    found = Counter(side_of(r["text"], split) for r in sampled)
-    assert abs(found["test"] / 4000 - 0.2) < 4 * (0.2 * 0.8 / 4000) ** 0.5
-    spam = sum(r["label"] == "spam" for r in sampled)
+def test_a_sample_has_the_shares_of_the_whole(homes: Path) -> None:
+    config = config_of({"near_jaccard": None}, sample_rows=4000)
+    manifest = split_of(homes / "before", many(20_000), config)
+    assert abs(manifest.rows["test"] / 4000 - 0.2) < 4 * (0.2 * 0.8 / 4000) ** 0.5
+    spam = sum(counts["spam"] for counts in manifest.label_counts.values())
     assert abs(spam / 4000 - 0.2) < 4 * (0.2 * 0.8 / 4000) ** 0.5
 
 
-def test_the_stage_writes_three_sides_that_share_no_text(homes: Path) -> None:
-    records = many(300)
-    copies = [{**record, "row": record["row"] + 300} for record in records[:20]]
-    contrary = [{**record, "row": record["row"] + 400, "label": "spam"} for record in records[1:3]]
-    report = validated(homes / "before", records + copies + contrary)
-    manifest = split_rows(config_of(), report)
+@pytest.mark.parametrize("shards", [1, 7])
+def test_the_stage_writes_three_sides_that_share_no_text(homes: Path, shards: int) -> None:
+    rows = many(300)
+    copies = [{**row, "row": row["row"] + 300} for row in rows[:20]]
+    manifest = split_of(homes / "before", rows + copies, config_of(), shards)
     sides = {side: pq.read_table(manifest.path(f"{side}.parquet")) for side in SIDES}
     texts = [text for table in sides.values() for text in table["text"].to_pylist()]
-    assert len(texts) == len(set(texts)) == 298
+    assert len(texts) == len(set(texts)) == 300
     assert manifest.rows == {side: table.num_rows for side, table in sides.items()}
     assert all(table.schema.equals(SCHEMA) for table in sides.values())
     assert manifest.label_counts == {
         side: {label: table["label"].to_pylist().count(label) for label in ("ham", "spam")}
         for side, table in sides.items()
     }
-    left_out = pq.read_table(manifest.path("left_out.parquet")).to_pylist()
-    conflicts = [line["row"] for line in left_out if line["reason"] == "conflict"]
-    assert conflicts == [2, 3, 302, 303, 402, 403]
-    assert manifest.conflicts_quarantined == len(conflicts)
-    assert manifest.duplicates_removed == len(left_out) - len(conflicts) == 18
-    assert manifest.sampled_out == 0
-    assert manifest.parents == {"validation": report.digest}
+    by_row = {row["row"]: (row["text"], row["label"]) for row in rows}
+    for table in sides.values():
+        for row in table.to_pylist():
+            assert by_row[row["row"]] == (row["text"], row["label"])
+            assert side_of(row["text"], Split()) in SIDES
+
+
+def test_a_text_that_nothing_is_tied_to_falls_where_its_own_hash_says(homes: Path) -> None:
+    rows = many(300)
+    sides = side_by_row(split_of(homes / "before", rows, config_of({"near_jaccard": None})))
+    assert sides == {row["row"]: side_of(row["text"], Split()) for row in rows}
 
 
 def test_the_stage_keeps_every_row_on_its_side_when_data_grows(homes: Path) -> None:
-    before = side_by_row(split_rows(config_of(), validated(homes / "before", many(300))))
-    after = side_by_row(split_rows(config_of(), validated(homes / "after", many(600))))
+    before = side_by_row(split_of(homes / "before", many(300), config_of()))
+    after = side_by_row(split_of(homes / "after", many(600), config_of(), shards=3))
     assert after.items() >= before.items()
     assert set(before.values()) == set(SIDES)
 
 
-def test_the_stage_counts_what_the_sample_leaves_out(homes: Path) -> None:
-    manifest = split_rows(config_of(sample_rows=250), validated(homes / "before", many(300)))
-    assert sum(manifest.rows.values()) == 250
-    assert manifest.sampled_out == 50
-
-
 def test_a_side_without_a_label_is_an_error_in_words(homes: Path) -> None:
-    report = validated(homes / "before", many(300, spam_every=300))
     with pytest.raises(DataError) as caught:
-        split_rows(config_of(), report)
+        split_of(homes / "before", many(300, spam_every=300), config_of())
     assert len(caught.value.problems) == 2
     for problem in caught.value.problems:
         assert problem.startswith("db://ann:***@host/sms: no row of label 'spam' falls into the ")
@@ -249,7 +141,7 @@ def test_a_side_without_a_label_is_an_error_in_words(homes: Path) -> None:
 
 
 def test_a_text_on_two_sides_would_be_noticed() -> None:
-    same = records_of([("a", "ham"), ("a", "ham")])
-    _assert_apart({"train": same, "test": records_of([("b", "ham")])})
-    with pytest.raises(DataError, match="row 2: its text is in both train and test"):
-        _assert_apart({"train": same[:1], "test": same[1:]})
+    one, two = np.array([1, 2], dtype=np.uint64), np.array([3], dtype=np.uint64)
+    _assert_apart({"train": one, "test": two})
+    with pytest.raises(DataError, match="1 texts are in both train and test"):
+        _assert_apart({"train": one, "validation": two, "test": one[:1]})

@@ -1,0 +1,166 @@
+"""The door to Great Expectations: a suite of expectations, run on a frame of rows."""
+
+import difflib
+import logging
+import re
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from configs.errors import ConfigError
+from configs.schema import Expectation
+
+if TYPE_CHECKING:
+    from great_expectations import ValidationDefinition
+    from great_expectations.expectations import Expectation as GxExpectation
+
+_TAKES_ROWS_BY_THE_TABLE = (
+    "expect_column_values_to_be_unique",
+    "expect_compound_columns_to_be_unique",
+    "expect_column_values_to_be_increasing",
+    "expect_column_values_to_be_decreasing",
+    "expect_column_value_z_scores_to_be_less_than",
+)
+_one_at_a_time = threading.Lock()
+"""Great Expectations keeps one context a process, which two threads must not change at once."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What one expectation said of a frame.
+
+    `failed` holds the positions [n_failed] of the rows that failed it; `considered` counts the rows
+    that it looked at, which leaves out those with nothing in its column.
+    """
+
+    passed: bool
+    failed: NDArray[np.int64]
+    considered: int
+    observed: str
+
+
+def gx_expectation(item: Expectation) -> "GxExpectation":
+    """Return the Great Expectations object that a line of the config names.
+
+    Raises:
+        ConfigError: if there is none of that name, or it refuses its arguments.
+    """
+    from great_expectations import expectations as gxe
+
+    known = {_snake(name): getattr(gxe, name) for name in dir(gxe) if name.startswith("Expect")}
+    where = f"validation.expectations: {item.type}"
+    if item.type not in known:
+        near = difflib.get_close_matches(item.type, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "take a name from its gallery"
+        raise ConfigError(f"{where}: Great Expectations has none of this name; {hint}")
+    try:
+        expectation: GxExpectation = known[item.type](**item.kwargs)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {_one_line(error)}; correct its kwargs") from None
+    return expectation
+
+
+def check_usable(item: Expectation) -> None:
+    """Let an expectation pass that exists, takes its arguments, and names a column of the dataset.
+
+    Raises:
+        ConfigError: if it is not so.
+    """
+    gx_expectation(item)
+    for key in ("column", "column_A", "column_B"):
+        column = item.kwargs.get(key, "text")
+        if column not in ("row", "text", "label"):
+            raise ConfigError(
+                f"validation.expectations: {item.type}: {key} {column!r} is not one of row, text, "
+                "label, which every dataset has after ingest; name one of them"
+            )
+
+
+def takes_rows(item: Expectation) -> bool:
+    """Return whether the expectation judges each row, so that those which fail can be taken out."""
+    from great_expectations.expectations import expectation as base
+
+    by_row = (
+        base.ColumnMapExpectation,
+        base.ColumnPairMapExpectation,
+        base.MulticolumnMapExpectation,
+    )
+    return isinstance(gx_expectation(item), by_row)
+
+
+def sees_the_table(item: Expectation) -> bool:
+    """Return whether the expectation can only be judged with all rows at hand."""
+    return not takes_rows(item) or item.type in _TAKES_ROWS_BY_THE_TABLE
+
+
+def check(frame: pd.DataFrame, suite: tuple[Expectation, ...]) -> list[Checked]:
+    """Return what each expectation of the suite says of the frame, in the suite's order.
+
+    Raises:
+        ConfigError: if an expectation cannot be evaluated.
+    """
+    if not suite:
+        return []
+    with _one_at_a_time:
+        result = _definition(tuple(item.model_dump_json() for item in suite)).run(
+            batch_parameters={"dataframe": frame.reset_index(drop=True)},
+            result_format={"result_format": "COMPLETE", "return_unexpected_index_query": False},
+        )
+    return [_checked(item, len(frame)) for item in result.results]
+
+
+@lru_cache(maxsize=8)
+def _definition(suite: tuple[str, ...]) -> "ValidationDefinition":
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    asset = context.data_sources.add_pandas("rows").add_dataframe_asset("rows")
+    batch = asset.add_batch_definition_whole_dataframe("all")
+    expectations = [gx_expectation(Expectation.model_validate_json(item)) for item in suite]
+    named = context.suites.add(gx.ExpectationSuite(name="ekiben", expectations=expectations))
+    definition = gx.ValidationDefinition(name="ekiben", data=batch, suite=named)
+    return context.validation_definitions.add(definition)
+
+
+def _checked(item: Any, rows: int) -> Checked:
+    """Return one result without any value of the rows."""
+    if item.exception_info and (raised := _raised(item.exception_info)):
+        raise ConfigError(
+            f"validation.expectations: {item.expectation_config.type}: cannot be evaluated "
+            f"({raised}); correct its kwargs"
+        )
+    observed = item.result.get("observed_value")
+    return Checked(
+        passed=bool(item.success),
+        failed=np.array(item.result.get("unexpected_index_list") or [], dtype=np.int64),
+        considered=rows - int(item.result.get("missing_count") or 0),
+        observed=f"{observed:.6g}" if isinstance(observed, int | float) else "",
+    )
+
+
+def _raised(information: dict[str, Any]) -> str:
+    """Return the message of an expectation that raised instead of answering, else nothing."""
+    entries = [information] if "raised_exception" in information else information.values()
+    for entry in entries:
+        if entry.get("raised_exception"):
+            return str(entry.get("exception_message") or "unknown").splitlines()[0]
+    return ""
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def _one_line(error: Exception) -> str:
+    listed = getattr(error, "errors", None)
+    if listed is None:
+        return str(error).splitlines()[0]
+    return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in listed())

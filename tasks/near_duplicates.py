@@ -1,0 +1,77 @@
+"""Near-copies: candidates that share a MinHash band, then the true Jaccard index of each pair."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from tasks.shingles import jaccard, shingles
+
+Indices = NDArray[np.int64]
+_MOST_PAIRS = 200_000  # whose texts are in memory at once
+
+
+def candidates(keys: NDArray[np.uint64], rows: Indices) -> Indices:
+    """Return pairs [n_pairs, 2] of `rows` that have the same key; `keys` [n_rows] is one band.
+
+    Each row of a run of equal keys is paired with the run's first row and with the one before it,
+    so that the pairs grow with the rows, not with their square, and yet connect those that belong
+    together.
+    """
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    same = ordered[1:] == ordered[:-1]
+    later = np.flatnonzero(same) + 1
+    starts = np.flatnonzero(np.concatenate([[True], ~same]))
+    first = starts[np.searchsorted(starts, later, side="right") - 1]
+    ordered_rows = rows[order]
+    pairs = np.concatenate(
+        [
+            np.stack([ordered_rows[first], ordered_rows[later]], axis=1),
+            np.stack([ordered_rows[later - 1], ordered_rows[later]], axis=1),
+        ]
+    )
+    return distinct(pairs)
+
+
+def distinct(pairs: Indices) -> Indices:
+    """Return each pair once, the smaller row first, sorted."""
+    if not len(pairs):
+        return pairs.reshape(0, 2)
+    ordered: Indices = np.unique(np.sort(pairs, axis=1), axis=0)
+    return ordered
+
+
+def alike(
+    pairs: Indices, texts_of: Callable[[Indices], Sequence[str]], least: float
+) -> Iterator[tuple[Indices, NDArray[np.float64]]]:
+    """Yield the pairs whose texts have a Jaccard index of at least `least`, with it, in parts.
+
+    `texts_of` returns the texts of ascending rows.
+    """
+    for start in range(0, len(pairs), _MOST_PAIRS):
+        part = pairs[start : start + _MOST_PAIRS]
+        rows, place = np.unique(part, return_inverse=True)
+        texts = texts_of(rows)
+        found = np.array([_index(texts[a], texts[b], least) for a, b in place.reshape(-1, 2)])
+        yield part[found >= least], found[found >= least]
+
+
+def _index(one: str, other: str, least: float) -> float:
+    # A text's shingles number at most its characters, so a much shorter one cannot be alike.
+    if min(len(one), len(other)) < 0.2 * least * max(len(one), len(other)):
+        return 0.0
+    return jaccard(shingles(one), shingles(other))
+
+
+def clusters(rows: int, edges: Iterable[Indices]) -> NDArray[np.int64]:
+    """Return for each of `rows` rows the first row that edges [n, 2] lead to, directly or not."""
+    joined = np.concatenate([np.empty((0, 2), dtype=np.int64), *edges])
+    ones = np.ones(len(joined), dtype=np.int8)
+    graph = coo_array((ones, (joined[:, 0], joined[:, 1])), shape=(rows, rows))
+    _, component = connected_components(graph, directed=False)
+    _, first, place = np.unique(component, return_index=True, return_inverse=True)
+    answer: NDArray[np.int64] = first[place]
+    return answer

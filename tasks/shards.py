@@ -1,0 +1,89 @@
+"""Shards: the row groups of one Parquet file, worked on one by one or side by side.
+
+A shard is small enough for memory whatever the table's size, and it is all that one piece of work
+reads, so that shards can be worked on by threads, by processes, or on other machines.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.progress import report_progress
+
+T = TypeVar("T")
+Call = dict[str, Any]
+Workers = Callable[[Callable[..., T], list[Call]], Iterator[T]]
+"""Does a piece of work with each call's arguments; yields the answers in the calls' order."""
+
+
+def count_shards(file: Path) -> int:
+    """Return how many shards a Parquet file has."""
+    return int(pq.read_metadata(file).num_row_groups)
+
+
+def read_shard(file: Path, shard: int, columns: list[str] | None = None) -> pa.Table:
+    """Return the rows of one shard."""
+    with pq.ParquetFile(file, memory_map=True) as parquet:
+        return parquet.read_row_group(shard, columns=columns)
+
+
+def write_shards(file: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
+    """Write each table as a shard of one Parquet file and return the count of rows."""
+    rows = 0
+    with pq.ParquetWriter(file, schema) as writer:
+        for table in tables:
+            rows += table.num_rows
+            writer.write_table(table, row_group_size=max(1, table.num_rows))
+    return rows
+
+
+def join_shards(file: Path, schema: pa.Schema, parts: Iterable[Path]) -> int:
+    """Move the rows of several Parquet files into one, in order, and return their count."""
+
+    def tables() -> Iterator[pa.Table]:
+        for part in parts:
+            table = pq.read_table(part)
+            part.unlink()
+            if table.num_rows:
+                yield table
+
+    return write_shards(file, schema, tables())
+
+
+def _threads(work: Callable[..., T], calls: list[Call]) -> Iterator[T]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(lambda call: work(**call), calls)
+
+
+_workers: ContextVar[Workers[Any]] = ContextVar("workers", default=_threads)
+
+
+def side_by_side(work: Callable[..., T], calls: list[Call], stage: str) -> list[T]:
+    """Return what `work` gives for each call, in order, and tell the stage's progress in shards.
+
+    A single call is made at once, here.
+    """
+    if len(calls) == 1:
+        return [work(**calls[0])]
+    answers = []
+    for answer in _workers.get()(work, calls):
+        answers.append(answer)
+        report_progress(stage, len(answers), len(calls), "shards")
+    return answers
+
+
+@contextmanager
+def working_with(workers: Workers[Any]) -> Iterator[None]:
+    """Give the shards' work within the block to other workers than threads of this process."""
+    token = _workers.set(workers)
+    try:
+        yield
+    finally:
+        _workers.reset(token)
