@@ -46,7 +46,7 @@ def collect(home: Path) -> dict[str, Any]:
     return summarise(
         {
             stage: json.loads(file.read_text(encoding="utf-8"))
-            for stage in ("split", "finetune", "evaluate", "prove")
+            for stage in ("deduplicate", "split", "finetune", "evaluate", "prove")
             for file in (home / "steps" / stage).glob("*/manifest.json")
         }
     )
@@ -58,8 +58,9 @@ def summarise(stages: dict[str, Any]) -> dict[str, Any]:
     proof = stages.get("prove", {})
     return {
         "rows": stages["split"]["rows"],
-        "duplicates_removed": stages["split"]["duplicates_removed"],
-        "conflicts_quarantined": stages["split"]["conflicts_quarantined"],
+        "duplicates_removed": stages["deduplicate"]["duplicates"],
+        "conflicts_quarantined": stages["deduplicate"]["conflicts"],
+        "near_copies": stages["deduplicate"]["near_rows"],
         "device": checkpoint["device"],
         "precision_of_training": checkpoint["precision"],
         "training_seconds": round(checkpoint["seconds"], 1),

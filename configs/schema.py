@@ -128,7 +128,7 @@ class Data(Section):
         4096, ge=1, le=1_000_000, description="Refuse a source larger than this, unpacked, in MB."
     )
     shard_rows: int = Field(
-        100_000,
+        200_000,
         ge=1000,
         le=10_000_000,
         description="Most rows that are held in memory at once; a shard is worked on as a whole.",

@@ -26,6 +26,7 @@ _TAKES_ROWS_BY_THE_TABLE = (
     "expect_column_values_to_be_decreasing",
     "expect_column_value_z_scores_to_be_less_than",
 )
+_PLACE = "ekiben_place"
 _one_at_a_time = threading.Lock()
 """Great Expectations keeps one context a process, which two threads must not change at once."""
 
@@ -111,7 +112,13 @@ def check(frame: pd.DataFrame, suite: tuple[Expectation, ...]) -> list[Checked]:
             batch_parameters={"dataframe": frame.reset_index(drop=True)},
             result_format={"result_format": "COMPLETE", "return_unexpected_index_query": False},
         )
-    return [_checked(item, len(frame)) for item in result.results]
+    # The library groups its results by column, so each expectation carries its place in the suite.
+    answers: list[Any] = sorted(result.results, key=_place)
+    return [_checked(item, len(frame)) for item in answers]
+
+
+def _place(item: Any) -> int:
+    return int(item.expectation_config.meta[_PLACE])
 
 
 @lru_cache(maxsize=8)
@@ -125,6 +132,8 @@ def _definition(suite: tuple[str, ...]) -> "ValidationDefinition":
     asset = context.data_sources.add_pandas("rows").add_dataframe_asset("rows")
     batch = asset.add_batch_definition_whole_dataframe("all")
     expectations = [gx_expectation(Expectation.model_validate_json(item)) for item in suite]
+    for place, expectation in enumerate(expectations):
+        expectation.meta = {**(expectation.meta or {}), _PLACE: place}
     named = context.suites.add(gx.ExpectationSuite(name="ekiben", expectations=expectations))
     definition = gx.ValidationDefinition(name="ekiben", data=batch, suite=named)
     return context.validation_definitions.add(definition)

@@ -55,15 +55,17 @@ def alike(
         part = pairs[start : start + _MOST_PAIRS]
         rows, place = np.unique(part, return_inverse=True)
         texts = texts_of(rows)
-        found = np.array([_index(texts[a], texts[b], least) for a, b in place.reshape(-1, 2)])
+        found = np.array(list(_indices(texts, place.reshape(-1, 2).tolist())))
         yield part[found >= least], found[found >= least]
 
 
-def _index(one: str, other: str, least: float) -> float:
-    # A text's shingles number at most its characters, so a much shorter one cannot be alike.
-    if min(len(one), len(other)) < 0.2 * least * max(len(one), len(other)):
-        return 0.0
-    return jaccard(shingles(one), shingles(other))
+def _indices(texts: Sequence[str], pairs: list[list[int]]) -> Iterator[float]:
+    # The shingles of a text take a hundred times its memory; sorted pairs share their first text.
+    before, first = -1, set[str]()
+    for one, other in pairs:
+        if one != before:
+            before, first = one, shingles(texts[one])
+        yield jaccard(first, shingles(texts[other]))
 
 
 def clusters(rows: int, edges: Iterable[Indices]) -> NDArray[np.int64]:

@@ -1,20 +1,22 @@
-"""The rules on single rows: one shard checked by Great Expectations, and what it leaves behind."""
+"""The rules on single rows: what one shard shows of its rows, and those that it must give up."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pyarrow import feather
 
 from configs.schema import Expectation, PipelineConfig
-from tasks.expectations import Checked, check, sees_the_table
+from tasks.digests import text_hashes
+from tasks.expectations import check, sees_the_table
 from tasks.manifests import Record
 from tasks.shards import read_shard
 
+COLUMNS = ["row", "text", "label"]
 QUARANTINE = pa.schema(
     [
         ("row", pa.int64()),
@@ -24,22 +26,14 @@ QUARANTINE = pa.schema(
         ("label", pa.string()),
     ]
 )
-SLIM = pa.schema(
-    [
-        ("row", pa.int64()),
-        ("text", pa.int64()),
-        ("label", pa.string()),
-        ("characters", pa.int32()),
-        ("taken", pa.bool_()),
-    ]
-)
-"""What the table rules need of each row; `text` is a 64-bit hash, as good as it for equality."""
+Rule = tuple[int, str, str]
+"""An expectation's place in its suite, its name, and the column that it is about."""
 
 
-class ShardOutcome(Record):
-    """What a shard's row rules found: for each, the rows that failed and those it looked at."""
+class Surveyed(Record):
+    """What the user's rules found in a shard: for each, the rows that failed and those looked at."""
 
-    rules: tuple[tuple[int, int], ...]
+    own: tuple[tuple[int, int], ...]
 
 
 def row_suite(config: PipelineConfig) -> tuple[Expectation, ...]:
@@ -65,42 +59,30 @@ def own_rules(config: PipelineConfig, *, by_row: bool) -> tuple[Expectation, ...
     return tuple(e for e in config.validation.expectations if sees_the_table(e) is not by_row)
 
 
-def check_shard(config: PipelineConfig, source: Path, shard: int, folder: Path) -> ShardOutcome:
-    """Run the rules on single rows; write the shard's quarantine and what the table rules need."""
-    table = read_shard(source, shard, ["row", "text", "label"])
-    suite = row_suite(config)
-    own = own_rules(config, by_row=True)
-    checked = _check_cases(table, suite) + (check(table.to_pandas(), own) if own else [])
-    failures = {
-        (number, item.type, item.kwargs.get("column", "table")): outcome.failed
-        for number, (item, outcome) in enumerate(zip(suite + own, checked, strict=True))
-    }
-    taken = np.zeros(table.num_rows, dtype=bool)
-    for positions in failures.values():
-        taken[positions] = True
-    pq.write_table(_slim(table, taken), folder / f"{shard:05d}.slim.parquet")
-    pq.write_table(quarantine_lines(table, failures), folder / f"{shard:05d}.quarantine.parquet")
-    return ShardOutcome(rules=tuple((len(each.failed), each.considered) for each in checked))
+def rules_of(suite: tuple[Expectation, ...]) -> list[Rule]:
+    """Return the suite's rules as quarantine names them."""
+    return [
+        (place, item.type, str(item.kwargs.get("column", "table")))
+        for place, item in enumerate(suite)
+    ]
 
 
-def _check_cases(table: pa.Table, suite: tuple[Expectation, ...]) -> list[Checked]:
-    """Check one row of each case, and extend what is said of it to all the rows of that case."""
+def survey_shard(config: PipelineConfig, source: Path, shard: int, folder: Path) -> Surveyed:
+    """Write what the other rules need of the shard's rows, and run the user's rules on them.
+
+    `NNNNN.slim.arrow` has for each row its number, a 64-bit hash of its text, its label, its length
+    in characters and its case; `NNNNN.cases.arrow` a first row and the count of each case;
+    `NNNNN.own.npz` the positions that failed each of the user's rules.
+    """
+    table = read_shard(source, shard, COLUMNS)
     case, first, sizes = _cases(table)
-    found: list[Checked] = []
-    for outcome in check(table.take(pa.array(first)).to_pandas(), suite):
-        fails = np.zeros(len(first), dtype=bool)
-        fails[outcome.failed] = True
-        column = suite[len(found)].kwargs["column"]
-        missing = pc.is_null(table[column].take(pa.array(first))).to_numpy(zero_copy_only=False)
-        found.append(
-            Checked(
-                passed=outcome.passed,
-                failed=np.flatnonzero(fails[case]),
-                considered=int(sizes[~missing].sum()),
-                observed="",
-            )
-        )
-    return found
+    cases = table.take(pa.array(first)).append_column("rows", pa.array(sizes))
+    feather.write_feather(cases, folder / f"{shard:05d}.cases.arrow", "uncompressed")
+    feather.write_feather(_slim(table, case), folder / f"{shard:05d}.slim.arrow", "uncompressed")
+    own = own_rules(config, by_row=True)
+    checked = check(table.to_pandas(), own) if own else []
+    np.savez(folder / f"{shard:05d}.own.npz", *(each.failed for each in checked))
+    return Surveyed(own=tuple((len(each.failed), each.considered) for each in checked))
 
 
 def _cases(table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -110,10 +92,10 @@ def _cases(table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArr
     case of its own, because which characters are blank is for the expectation to say.
     """
     text = table["text"].combine_chunks()
-    blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(text)), 0)
+    blank = pc.fill_null(pc.utf8_is_space(text), False)
     columns = (
         pc.fill_null(pc.utf8_length(text), -1),
-        pc.if_else(pc.fill_null(blank, False), text, None),
+        pc.if_else(blank, text, None),
         table["label"].combine_chunks(),
     )
     code = np.zeros(table.num_rows, dtype=np.int64)
@@ -126,19 +108,26 @@ def _cases(table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArr
     return case, first, sizes
 
 
-def _slim(table: pa.Table, taken: NDArray[np.bool_]) -> pa.Table:
+def _slim(table: pa.Table, case: NDArray[np.int64]) -> pa.Table:
     text = table["text"].combine_chunks()
-    hashes = pd.util.hash_array(text.to_numpy(zero_copy_only=False)).view(np.int64)
     return pa.table(
         {
             "row": table["row"],
-            "text": pc.if_else(pc.is_null(text), None, pa.array(hashes)),
+            "text": pc.if_else(pc.is_null(text), None, pa.array(text_hashes(text).view(np.int64))),
             "label": table["label"],
             "characters": pc.cast(pc.utf8_length(text), pa.int32()),
-            "taken": pa.array(taken),
-        },
-        schema=SLIM,
+            "case": pa.array(case.astype(np.int32)),
+        }
     )
+
+
+def quarantine_shard(
+    source: Path, shard: int, failures: dict[Rule, NDArray[np.int64]], folder: Path
+) -> int:
+    """Write the quarantine's lines of a shard, and return how many there are."""
+    lines = quarantine_lines(read_shard(source, shard, COLUMNS), failures)
+    pq.write_table(lines, folder / f"{shard:05d}.quarantine.parquet")
+    return int(lines.num_rows)
 
 
 def quarantine_lines(

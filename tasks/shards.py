@@ -34,10 +34,16 @@ def read_shard(file: Path, shard: int, columns: list[str] | None = None) -> pa.T
         return parquet.read_row_group(shard, columns=columns)
 
 
+def parquet_writer(file: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Return a writer that suits rows of text: no dictionary of the texts, quick to unpack."""
+    few = [name for name in schema.names if name not in ("row", "text")]
+    return pq.ParquetWriter(file, schema, use_dictionary=few, compression="lz4")
+
+
 def write_shards(file: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
     """Write each table as a shard of one Parquet file and return the count of rows."""
     rows = 0
-    with pq.ParquetWriter(file, schema) as writer:
+    with parquet_writer(file, schema) as writer:
         for table in tables:
             rows += table.num_rows
             writer.write_table(table, row_group_size=max(1, table.num_rows))

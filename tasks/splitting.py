@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -22,10 +21,11 @@ from prefect.cache_policies import NO_CACHE
 
 from configs.errors import DataError
 from configs.schema import PipelineConfig, Split, redact
+from tasks.digests import text_hashes
 from tasks.ingest import SCHEMA
 from tasks.manifests import DatasetManifest, DuplicateReport, SplitManifest
 from tasks.progress import report_progress
-from tasks.shards import count_shards, read_shard
+from tasks.shards import count_shards, parquet_writer, read_shard
 from tasks.steps import run_step
 
 SIDES = ("train", "validation", "test")
@@ -87,7 +87,7 @@ def _write_sides(
     rows = kept["row"].to_numpy()
     with ExitStack() as stack:
         writers = [
-            stack.enter_context(pq.ParquetWriter(folder / f"{side}.parquet", SCHEMA))
+            stack.enter_context(parquet_writer(folder / f"{side}.parquet", SCHEMA))
             for side in SIDES
         ]
         shards = count_shards(source)
@@ -99,8 +99,7 @@ def _write_sides(
             for number, side in enumerate(SIDES):
                 part = table.filter(pa.array(sides[at] == number))
                 writers[number].write_table(part)
-                texts = part["text"].to_numpy()
-                hashes[side].append(pd.util.hash_array(texts, categorize=False))
+                hashes[side].append(text_hashes(part["text"]))
             report_progress("split", shard + 1, shards, "shards")
     return {side: np.concatenate(found) for side, found in hashes.items()}
 

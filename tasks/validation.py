@@ -1,8 +1,8 @@
 """Stage validate: a Great Expectations suite built from the config; unfit rows are quarantined.
 
-Each shard is checked by itself. An expectation on single rows takes the rows that fail it into
+Each shard is surveyed by itself. An expectation on single rows takes the rows that fail it into
 `quarantine.parquet`; one on the whole table (row count, label balance, distinct texts) is judged on
-what the shards have in common, and fails the run.
+what all shards show together, and fails the run.
 """
 
 from itertools import pairwise
@@ -17,13 +17,23 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from pyarrow import feather
 
 from configs.errors import ConfigError, DataError
 from configs.schema import Expectation, PipelineConfig
 from tasks.expectations import check, check_usable, takes_rows
 from tasks.manifests import DatasetManifest, RuleOutcome, ValidationReport
-from tasks.row_rules import QUARANTINE, check_shard, own_rules, quarantine_lines, row_suite
-from tasks.shards import count_shards, join_shards, read_shard, side_by_side
+from tasks.row_rules import (
+    COLUMNS,
+    QUARANTINE,
+    Rule,
+    own_rules,
+    quarantine_shard,
+    row_suite,
+    rules_of,
+    survey_shard,
+)
+from tasks.shards import count_shards, join_shards, side_by_side
 from tasks.steps import run_step
 
 _EQUALITY_ALONE = (
@@ -34,6 +44,7 @@ _EQUALITY_ALONE = (
     "expect_table_",
 )
 _MOST_ROWS_WITH_TEXT = 2_000_000
+Failures = dict[Rule, NDArray[np.int64]]
 _LENGTH_BINS = (0, 20, 40, 80, 160, 320, 640, 1280, 1_000_000_000)
 
 
@@ -111,32 +122,65 @@ def _validate(config: PipelineConfig, dataset: DatasetManifest, folder: Path) ->
         {"config": config, "source": source, "shard": shard, "folder": folder}
         for shard in range(count_shards(source))
     ]
-    shards = side_by_side(check_shard, calls, "validate")
-    suite = row_suite(config) + own_rules(config, by_row=True)
-    outcomes = [
-        _merged(item, [shard.rules[number] for shard in shards])
-        for number, item in enumerate(suite)
+    surveyed = side_by_side(survey_shard, calls, "validate")
+    slim = [
+        pa.ipc.open_file(pa.memory_map(str(file))).read_all() for file in _files(folder, "slim")
     ]
-    slim = _read_slim(folder)
-    slim, more = _check_table_by_row(config, source, slim, folder)
-    join_shards(
-        folder / "quarantine.parquet", QUARANTINE, sorted(folder.glob("*.quarantine.parquet"))
-    )
-    valid = slim.filter(pc.invert(slim["taken"])).drop_columns(["taken"])
+    outcomes, failures = _check_cases(config, folder, slim)
+    own = own_rules(config, by_row=True)
+    for place, item in enumerate(own):
+        outcomes.append(_merged(item, [shard.own[place] for shard in surveyed]))
+    for shard, file in enumerate(sorted(folder.glob("*.own.npz"))):
+        with np.load(file) as failed:
+            for (place, *rule), rows in zip(rules_of(own), failed.values(), strict=True):
+                failures[shard][(len(row_suite(config)) + place, rule[0], rule[1])] = rows
+        file.unlink()
+    outcomes += _check_table_by_row(config, source, slim, failures)
+    taken = _quarantine(source, slim, failures, folder)
+    valid = pa.concat_tables([t.filter(pa.array(~out)) for t, out in zip(slim, taken, strict=True)])
     counts = _label_counts(config, valid)
-    outcomes += more + _check_table(config, source, valid, counts)
-    taken = slim.num_rows - valid.num_rows
-    problems = _problems(config, dataset, slim.num_rows, taken, outcomes)
+    outcomes += _check_table(config, source, valid, counts)
+    rows = sum(table.num_rows for table in slim)
+    histogram = _length_histogram(valid["characters"].to_numpy())
+    for file in (*_files(folder, "slim"), *_files(folder, "cases")):
+        file.unlink()
+    problems = _problems(config, dataset, rows, rows - valid.num_rows, outcomes)
     return {
         "passed": not problems,
         "problems": problems,
-        "rows": slim.num_rows,
-        "rows_quarantined": taken,
+        "rows": rows,
+        "rows_quarantined": rows - valid.num_rows,
         "rows_valid": valid.num_rows,
         "rules": tuple(outcomes),
         "label_counts": counts,
-        "length_histogram": _length_histogram(valid["characters"].to_numpy()),
+        "length_histogram": histogram,
     }
+
+
+def _files(folder: Path, kind: str) -> list[Path]:
+    return sorted(folder.glob(f"*.{kind}.arrow"))
+
+
+def _check_cases(
+    config: PipelineConfig, folder: Path, slim: list[pa.Table]
+) -> tuple[list[RuleOutcome], list[Failures]]:
+    """Check a first row of each case of each shard; what is said of it holds for the whole case."""
+    tables = [feather.read_table(file) for file in _files(folder, "cases")]
+    cases, suite = pa.concat_tables(tables), row_suite(config)
+    sizes = cases["rows"].to_numpy()
+    ends = np.cumsum([table.num_rows for table in tables])[:-1]
+    outcomes = []
+    failures: list[Failures] = [{} for _ in tables]
+    checked = check(cases.select(COLUMNS).to_pandas(), suite)
+    for rule, item, found in zip(rules_of(suite), suite, checked, strict=True):
+        fails = np.zeros(len(sizes), dtype=bool)
+        fails[found.failed] = True
+        considered = sizes[~pc.is_null(cases[item.kwargs["column"]]).to_numpy()].sum()
+        outcomes.append(_merged(item, [(int(sizes[fails].sum()), int(considered))]))
+        for shard, part in enumerate(np.split(fails, ends)):
+            if part.any():
+                failures[shard][rule] = np.flatnonzero(part[slim[shard]["case"].to_numpy()])
+    return outcomes, failures
 
 
 def _merged(item: Expectation, shards: list[tuple[int, int]]) -> RuleOutcome:
@@ -162,70 +206,81 @@ def _outcome(
     )
 
 
-def _read_slim(folder: Path) -> pa.Table:
-    files = sorted(folder.glob("*.slim.parquet"))
-    table = pa.concat_tables([pq.read_table(file) for file in files])
-    for file in files:
-        file.unlink()
-    return table
-
-
 def _check_table_by_row(
-    config: PipelineConfig, source: Path, slim: pa.Table, folder: Path
-) -> tuple[pa.Table, list[RuleOutcome]]:
-    """Run the user's rules that take rows but need all of them, and mark the rows they take."""
+    config: PipelineConfig, source: Path, slim: list[pa.Table], failures: list[Failures]
+) -> list[RuleOutcome]:
+    """Run the user's rules that take rows but need all of them; add the rows they take."""
+    suite = tuple(e for e in own_rules(config, by_row=False) if takes_rows(e))
     outcomes = []
-    taken = slim["taken"].to_numpy().copy()
-    for number, item in enumerate(e for e in own_rules(config, by_row=False) if takes_rows(e)):
-        (found,) = check(_frame(item, source, slim), (item,))
-        taken[found.failed] = True
+    ends = np.cumsum([table.num_rows for table in slim])
+    for (place, *rule), item in zip(rules_of(suite), suite, strict=True):
+        (found,) = check(_frame(item, source, pa.concat_tables(slim)), (item,))
         outcomes.append(_outcome(item, passed=found.passed, rows_failed=len(found.failed)))
-        for shard, table, positions in _by_shard(source, found.failed):
-            column = str(item.kwargs.get("column", "table"))
-            lines = quarantine_lines(table, {(0, item.type, column): positions})
-            pq.write_table(lines, folder / f"{shard:05d}.table{number}.quarantine.parquet")
-    return slim.set_column(slim.column_names.index("taken"), "taken", pa.array(taken)), outcomes
+        failed = np.sort(found.failed)
+        parts = np.split(failed, np.searchsorted(failed, ends[:-1]))
+        for shard, (part, end) in enumerate(zip(parts, ends, strict=True)):
+            if len(part):
+                start = end - slim[shard].num_rows
+                failures[shard][(-1 - place, rule[0], rule[1])] = part - start
+    return outcomes
 
 
-def _by_shard(source: Path, positions: NDArray[np.int64]) -> Any:
-    """Yield the shards that hold some of the positions: number, rows, and the positions in it."""
-    start = 0
-    for shard in range(count_shards(source)):
-        table = read_shard(source, shard, ["row", "text", "label"])
-        here = positions[(positions >= start) & (positions < start + table.num_rows)] - start
-        if len(here):
-            yield shard, table, here
-        start += table.num_rows
+def _quarantine(
+    source: Path, slim: list[pa.Table], failures: list[Failures], folder: Path
+) -> list[NDArray[np.bool_]]:
+    """Write `quarantine.parquet`, and return for each shard which rows [n_rows] are in it."""
+    taken = [np.zeros(table.num_rows, dtype=bool) for table in slim]
+    for out, failed in zip(taken, failures, strict=True):
+        for positions in failed.values():
+            out[positions] = True
+    calls = [
+        {"source": source, "shard": shard, "failures": failed, "folder": folder}
+        for shard, failed in enumerate(failures)
+        if failed
+    ]
+    side_by_side(quarantine_shard, calls, "quarantine")
+    parts = sorted(folder.glob("*.quarantine.parquet"))
+    join_shards(folder / "quarantine.parquet", QUARANTINE, parts)
+    return taken
 
 
 def _check_table(
     config: PipelineConfig, source: Path, valid: pa.Table, counts: dict[str, int]
 ) -> list[RuleOutcome]:
     """Return the outcomes of the rules on the whole table of valid rows."""
-    outcomes = []
     own = tuple(e for e in own_rules(config, by_row=False) if not takes_rows(e))
-    for item in table_suite(config) + own:
-        (found,) = check(_frame(item, source, valid), (item,))
-        outcomes.append(_outcome(item, passed=found.passed, observed=found.observed))
+    slim_suite = tuple(e for e in table_suite(config) + own if not _needs_texts(e))
+    found = list(zip(slim_suite, check(_slim_frame(valid), slim_suite), strict=True))
+    for item in own:
+        if _needs_texts(item):
+            found += zip((item,), check(_frame(item, source, valid), (item,)), strict=True)
     total = max(valid.num_rows, 1)
     shares = pd.DataFrame({"label_share": [count / total for count in counts.values()]})
-    for item, found in zip(_label_suite(config), check(shares, _label_suite(config)), strict=True):
-        outcomes.append(_outcome(item, passed=found.passed, observed=found.observed))
-    return outcomes
+    found += zip(_label_suite(config), check(shares, _label_suite(config)), strict=True)
+    return [_outcome(item, passed=each.passed, observed=each.observed) for item, each in found]
+
+
+def _needs_texts(item: Expectation) -> bool:
+    columns = {item.kwargs.get(key) for key in ("column", "column_A", "column_B")}
+    return "text" in columns and not item.type.startswith(_EQUALITY_ALONE)
+
+
+def _slim_frame(slim: pa.Table) -> pd.DataFrame:
+    """Return the rows with a hash in the place of each text, as good as it where equality counts."""
+    types = {pa.int64(): pd.Int64Dtype()} if slim["text"].null_count else {}
+    return pd.DataFrame(slim.select(COLUMNS).to_pandas(types_mapper=types.get))
 
 
 def _frame(item: Expectation, source: Path, slim: pa.Table) -> pd.DataFrame:
     """Return the frame that a rule on the whole table is judged on, with texts only if it must."""
-    columns = {item.kwargs.get(key) for key in ("column", "column_A", "column_B")}
-    if "text" not in columns or item.type.startswith(_EQUALITY_ALONE):
-        frame = slim.select(["row", "text", "label"])
-        return pd.DataFrame(frame.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get))
+    if not _needs_texts(item):
+        return _slim_frame(slim)
     if slim.num_rows > _MOST_ROWS_WITH_TEXT:
         raise ConfigError(
             f"validation.expectations: {item.type}: needs all {slim.num_rows:,} texts in memory at "
             f"once, above the {_MOST_ROWS_WITH_TEXT:,} that are allowed; use one on single rows"
         )
-    texts = pq.read_table(source, columns=["row", "text", "label"])
+    texts = pq.read_table(source, columns=COLUMNS)
     fit = pc.is_in(texts["row"], slim["row"].combine_chunks())
     return pd.DataFrame(texts.filter(fit).to_pandas())
 

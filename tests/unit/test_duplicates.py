@@ -15,7 +15,7 @@ from tables import Row, config_of, deduplicated, many, rows_of, side_by_row, spl
 from configs.errors import DataError
 from tasks.manifests import DuplicateReport
 from tasks.near_duplicates import candidates, clusters
-from tasks.shingles import bands, jaccard, shingles
+from tasks.shingles import BANDS, bands, jaccard, shingles
 from tasks.splitting import SIDES
 
 Pairs = list[tuple[str, str]]
@@ -245,7 +245,7 @@ def test_shingles_are_runs_of_characters(text: str, expected: set[str]) -> None:
 @given(st.lists(st.text(max_size=40), max_size=12))
 def test_bands_depend_on_each_text_alone(texts: list[str]) -> None:
     together = bands(texts)
-    assert together.shape == (len(texts), 6)
+    assert together.shape == (len(texts), BANDS)
     for text, row in zip(texts, together, strict=True):
         assert np.array_equal(bands([text])[0], row)
         assert np.array_equal(bands([text.upper()])[0], row) or text.upper().casefold() != (
@@ -268,7 +268,7 @@ def test_texts_share_a_band_as_often_as_the_formula_says() -> None:
         index = jaccard(shingles(one), shingles(other))
         found.setdefault(int(index * 10), []).append((index, bool(hit)))
     for pairs in found.values():
-        expected = [1 - (1 - index**5) ** 6 for index, _ in pairs]
+        expected = [1 - (1 - index**6) ** 5 for index, _ in pairs]
         spread = (sum(p * (1 - p) for p in expected) or 1.0) ** 0.5
         assert abs(sum(hit for _, hit in pairs) - sum(expected)) < 4 * spread + 1
 
