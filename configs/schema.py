@@ -60,6 +60,57 @@ class Cleaning(Section):
     collapse_whitespace: bool = Field(
         True, description="Turn each run of white space into one space and strip both ends."
     )
+    chinese: Literal["none", "simplified", "traditional"] = Field(
+        "none", description="Turn Chinese characters into the simplified or traditional ones."
+    )
+    pinyin: bool = Field(
+        False, description="Turn Chinese characters into pinyin without tones, a space between."
+    )
+
+
+# Regions whose national ids tasks/privacy.py knows.
+ID_REGIONS = (
+    *("AT", "AU", "BE", "BR", "CA", "CH", "CN", "CZ", "DE", "DK", "ES", "FI", "FR", "GB"),
+    *("IE", "IN", "IT", "JP", "KR", "MX", "MY", "NO", "PL", "RO", "SE", "TR", "US", "ZA"),
+)
+
+
+class Privacy(Section):
+    """What is masked in every text after cleaning, in training and in the service alike."""
+
+    mask: tuple[
+        Literal["email", "phone", "card", "iban", "national_id", "ip", "url_secret"], ...
+    ] = Field(
+        (),
+        max_length=7,
+        description="Kinds of values that a placeholder such as [EMAIL] replaces. url_secret: a "
+        "user:password, token, key or signature in a URL.",
+    )
+    regions: tuple[Annotated[str, Field(pattern="^[A-Z]{2}$")], ...] = Field(
+        (),
+        max_length=20,
+        description="ISO codes, such as US, GB, CN, of the regions whose national ids and phone "
+        "numbers without a + are known; each adds to the time taken.",
+    )
+
+    @model_validator(mode="after")
+    def _regions_are_known(self) -> Self:
+        if "phone" in self.mask:
+            from phonenumbers import SUPPORTED_REGIONS  # late: only masked phones need it
+
+            for region in self.regions:
+                if region not in SUPPORTED_REGIONS:
+                    raise ValueError(f"regions: no phone numbers are known of {region!r}")
+        if "national_id" in self.mask:
+            if not self.regions:
+                raise ValueError("national_id needs regions, such as [US, CN]")
+            for region in self.regions:
+                if region not in ID_REGIONS:
+                    raise ValueError(
+                        f"regions: no national id is known of {region!r}, only of "
+                        f"{', '.join(ID_REGIONS)}; take it or national_id out"
+                    )
+        return self
 
 
 def _labels_by_raw_value(labels: Any) -> Any:
@@ -134,6 +185,9 @@ class Data(Section):
         description="Most rows that are held in memory at once; a shard is worked on as a whole.",
     )
     cleaning: Cleaning = Field(default_factory=Cleaning, description="How each text is cleaned.")
+    privacy: Privacy = Field(
+        default_factory=Privacy, description="What of each text is masked before it is stored."
+    )
 
     @field_validator("encoding")
     @classmethod
@@ -322,6 +376,21 @@ class Evaluation(Section):
         2000, ge=100, le=100_000, description="Resamples behind the interval of a macro average."
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the bootstrap.")
+    baseline_stop_words: str = Field(
+        "none",
+        pattern="^(none|[a-z]{2})$",
+        description="Language, such as en or zh, whose stop words the baseline leaves out, or none.",
+    )
+
+    @field_validator("baseline_stop_words")
+    @classmethod
+    def _stop_words_are_known(cls, language: str) -> str:
+        if language != "none":
+            from stopwordsiso import has_lang  # late: most baselines keep every word
+
+            if not has_lang(language):
+                raise ValueError(f"no stop words are known of {language!r}; set none")
+        return language
 
 
 class AccuracyLimit(Section):

@@ -23,7 +23,7 @@ from tasks.manifests import (
     GateDecision,
 )
 from tasks.process import environment_with, tail
-from tasks.requirements import serving_requirements
+from tasks.requirements import serving_requirements, serving_roots
 from tasks.steps import run_step, write_json
 
 SERVICE = Path(__file__).resolve().parent.parent / "bentos" / "text_classifier"
@@ -53,11 +53,12 @@ def build_bento(
         "evaluation": evaluation.digest,
         "decision": value_digest(decision.model_dump(mode="json")),
     }
-    requirements = serving_requirements()
+    requirements = serving_requirements(serving_roots(config.data))
     section = {
         "name": config.name,
         "serving": config.serving.model_dump(mode="json", exclude={"proof_rows"}),
         "cleaning": config.data.cleaning.model_dump(mode="json"),
+        "privacy": config.data.privacy.model_dump(mode="json"),
         "max_length": config.training.max_length,
         "requirements": requirements,
     }
@@ -97,7 +98,7 @@ def _card(
     evaluation: EvaluationReport,
     decision: GateDecision,
 ) -> dict[str, Any]:
-    """Return what the service must know: labels, limits, cleaning, and why the model passed."""
+    """Return what the service must know: labels, limits, cleaning, privacy, and why it passed."""
     tokenizer = load_tokenizer(checkpoint.path("model"))
     return {
         "pipeline": config.name,
@@ -108,6 +109,7 @@ def _card(
         "max_texts": config.serving.max_texts,
         "max_characters": config.serving.max_characters,
         "cleaning": config.data.cleaning.model_dump(mode="json"),
+        "privacy": config.data.privacy.model_dump(mode="json"),
         "decision": decision.model_dump(mode="json"),
         "test_rows": evaluation.rows,
         "digests": parents,

@@ -1,17 +1,19 @@
 """Clean one text as declared, the same way in training and in the service.
 
-Standard library alone: the Bento carries this file, so that a text is cleaned there by the same
-code as the rows the model was trained on.
+The Bento carries this file, so that a text is cleaned there by the same code as the rows the model
+was trained on. The libraries that know Chinese are imported where a config asks for them.
 """
 
 import html
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Literal, cast
 
 # C0 and C1 controls and DEL, without tab, line feed and carriage return.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_HAN = re.compile("[\u3007\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U000323af]+")
 _MOST_PASSES = 8
 
 
@@ -40,4 +42,31 @@ def _clean_once(text: str, switches: Mapping[str, Any]) -> str:
         text = _CONTROL.sub("", text)
     if switches["collapse_whitespace"]:
         text = " ".join(text.split())
+    if switches["chinese"] != "none" and not text.isascii():
+        text = _converter(switches["chinese"])(text)
+    if switches["pinyin"]:
+        text = _HAN.sub(_pinyin, text)
     return text
+
+
+@cache
+def _converter(form: Literal["simplified", "traditional"]) -> Callable[[str], str]:
+    from opencc import OpenCC
+
+    convert: Callable[[str], str] = OpenCC(
+        {"simplified": "t2s", "traditional": "s2t"}[form]
+    ).convert
+    return convert
+
+
+def _pinyin(run: re.Match[str]) -> str:
+    """Return the syllables of a run of Chinese characters, apart from a word on either side."""
+    from pypinyin import lazy_pinyin
+
+    syllables = " ".join(lazy_pinyin(run[0]))
+    if syllables.replace(" ", "") == run[0]:
+        return run[0]  # characters that have no pinyin
+    start, end = run.span()
+    before = " " if run.string[start - 1 : start].isalnum() else ""
+    after = " " if run.string[end : end + 1].isalnum() else ""
+    return before + syllables + after

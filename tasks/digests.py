@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
 _PROJECT = Path(__file__).resolve().parent.parent
-_LIBRARIES = ("torch", "transformers", "datasets", "great-expectations", "bentoml", "scikit-learn")
+_LIBRARIES = (
+    *("torch", "transformers", "datasets", "great-expectations", "bentoml", "scikit-learn"),
+    *("opencc", "phonenumbers", "pypinyin", "python-stdnum", "rjieba", "stopwordsiso"),
+)
 
 
 def file_digest(path: Path) -> str:

@@ -133,6 +133,7 @@ def _baseline(
         test_texts,
         config.training.class_weights,
         config.training.seed,
+        config.evaluation.baseline_stop_words,
     )
 
 

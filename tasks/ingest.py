@@ -14,6 +14,7 @@ from configs.schema import Data, redact
 from tasks.cleaning import clean
 from tasks.digests import value_digest
 from tasks.manifests import DatasetManifest
+from tasks.privacy import mask
 from tasks.progress import report_progress
 from tasks.queries import read_query
 from tasks.reading import Row, read_rows
@@ -58,19 +59,21 @@ def read_dataset(data: Data) -> DatasetManifest:
 
 
 def _write(rows: Iterator[Row], data: Data, file: Path) -> dict[str, Any]:
-    """Clean and write the rows shard by shard, so that memory does not grow with the source."""
+    """Clean, mask and write the rows shard by shard, so that memory stays as the source grows."""
     labels: Counter[str] = Counter()
+    masked: Counter[str] = Counter()
     changed = 0
 
     def shards() -> Iterator[pa.Table]:
         nonlocal changed
         for batch in _batches(rows, data.shard_rows):
-            table = _clean(batch, data)
-            labels.update("(none)" if name is None else name for name in table["label"].to_pylist())
-            texts = table["text"].to_pylist()
+            texts = _clean(batch, data)
             changed += sum(text != row.text for text, row in zip(texts, batch, strict=True))
+            names = [None if row.label is None else _name(row.label, data) for row in batch]
+            labels.update("(none)" if name is None else name for name in names)
             report_progress("ingest", batch[-1].number, None, "rows read")
-            yield table
+            numbers, groups = [row.number for row in batch], [row.group for row in batch]
+            yield pa.table([numbers, _mask(texts, data, masked), names, groups], schema=SCHEMA)
 
     count = write_shards(file, SCHEMA, shards())
     if count == 0:
@@ -78,7 +81,12 @@ def _write(rows: Iterator[Row], data: Data, file: Path) -> dict[str, Any]:
             f"{redact(data.uri)}: holds no rows; add labelled texts, or correct data.uri"
         )
     known = {name: labels[name] for name in data.label_names}
-    return {"rows": count, "changed_by_cleaning": changed, "label_counts": known}
+    return {
+        "rows": count,
+        "changed_by_cleaning": changed,
+        "masked": dict(masked),
+        "label_counts": known,
+    }
 
 
 def _batches(rows: Iterator[Row], most_rows: int) -> Iterator[list[Row]]:
@@ -95,16 +103,22 @@ def _batches(rows: Iterator[Row], most_rows: int) -> Iterator[list[Row]]:
         yield batch
 
 
-def _clean(batch: list[Row], data: Data) -> pa.Table:
-    """Return the rows as a table, cleaned, with their labels' names."""
+def _clean(batch: list[Row], data: Data) -> list[str | None]:
     switches = data.cleaning.model_dump()
-    columns = {
-        "row": [row.number for row in batch],
-        "text": [None if row.text is None else clean(row.text, switches) for row in batch],
-        "label": [None if row.label is None else _name(row.label, data) for row in batch],
-        "group": [row.group for row in batch],
-    }
-    return pa.table(columns, schema=SCHEMA)
+    return [None if row.text is None else clean(row.text, switches) for row in batch]
+
+
+def _mask(texts: list[str | None], data: Data, masked: Counter[str]) -> list[str | None]:
+    """Return the texts masked as declared, and add how many values were masked to the counts."""
+    if not data.privacy.mask:
+        return texts
+    privacy = data.privacy.model_dump()
+    answers: list[str | None] = []
+    for text in texts:
+        answer, found = (None, None) if text is None else mask(text, privacy)
+        answers.append(answer)
+        masked.update(found or {})
+    return answers
 
 
 def _name(raw: str, data: Data) -> str:

@@ -50,6 +50,7 @@ class DatasetManifest(Manifest):
     source_digest: str
     rows: int
     changed_by_cleaning: int
+    masked: dict[str, int] = {}
     label_counts: dict[str, int]
 
 

@@ -6,8 +6,21 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from configs.errors import BentoError
+from configs.schema import Data
 
 SERVING_ROOTS = ("bentoml", "torch", "transformers", "safetensors", "numpy", "pydantic")
+
+
+def serving_roots(data: Data) -> tuple[str, ...]:
+    """Return what serving needs, with the libraries that this cleaning and masking call."""
+    masked = set(data.privacy.mask)
+    needed = {
+        "opencc": data.cleaning.chinese != "none",
+        "phonenumbers": "phone" in masked,
+        "pypinyin": data.cleaning.pinyin,
+        "python-stdnum": bool(masked & {"card", "iban", "national_id"}),
+    }
+    return (*SERVING_ROOTS, *(name for name, is_needed in needed.items() if is_needed))
 
 
 def serving_requirements(roots: tuple[str, ...] = SERVING_ROOTS) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ class Answer:
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """Return `card.json`: tag, labels, limits, cleaning, decision and provenance of the model."""
+    """Return `card.json`: tag, labels, limits, cleaning, privacy, decision, digests of the model."""
     card: dict[str, Any] = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     return card
 

@@ -9,6 +9,7 @@ from bentoml._internal.utils.analytics import usage_stats
 from cleaning import clean
 from engine import Answer, Engine, read_card
 from pages import OwnPagesOnly
+from privacy import mask
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 # `bentoml serve` reports its use to its makers, and has asked itself whether to before this file is
@@ -21,8 +22,8 @@ CARD = read_card(MODEL)
 
 
 def cleaned(text: str) -> str:
-    """Return the text cleaned as those the model was trained on; refuse one that is then blank."""
-    text = clean(text, CARD["cleaning"])
+    """Return the text cleaned and masked as those of training; refuse one that is then blank."""
+    text, _ = mask(clean(text, CARD["cleaning"]), CARD["privacy"])
     if not text.strip():
         raise ValueError("is blank once cleaned; send a text")
     return text

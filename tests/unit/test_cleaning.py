@@ -17,6 +17,8 @@ OFF: dict[str, Any] = {
     "unescape_html": False,
     "remove_control_characters": False,
     "collapse_whitespace": False,
+    "chinese": "none",
+    "pinyin": False,
 }
 DEFAULT = Cleaning().model_dump()
 ENTITIES = ["&amp;", "&lt;", "amp;", "lt;", "#38;", "&#x26;", "&nbsp;", "&#133;", "&#0;", "&eacute"]
@@ -33,6 +35,12 @@ ODD = [
     "\ufb01",
     "\u2126",
     "\uff21",
+    "\u53f0\u7063",  # Taiwan, one character of each form
+    "\u7687\u540e",  # empress, whose second character has two traditional forms
+    "\u4e7e",
+    "\u9ebc",
+    "\U000323af",  # rare, without pinyin
+    "\uf900",
 ]
 TEXTS = st.one_of(
     st.text(),
@@ -44,6 +52,8 @@ SWITCHES = st.fixed_dictionaries(
         "unescape_html": st.booleans(),
         "remove_control_characters": st.booleans(),
         "collapse_whitespace": st.booleans(),
+        "chinese": st.sampled_from(["none", "simplified", "traditional"]),
+        "pinyin": st.booleans(),
     }
 )
 
@@ -60,6 +70,16 @@ SWITCHES = st.fixed_dictionaries(
         ({"remove_control_characters": True}, "a\tb\nc\r\nd", "a\tb\nc\r\nd"),
         ({"collapse_whitespace": True}, " \ta \n\n b\xa0\u3000c\r\n", "a b c"),
         ({"collapse_whitespace": True}, " \n ", ""),
+        ({"chinese": "simplified"}, "這個產品很好，頭髮", "这个产品很好，头发"),
+        ({"chinese": "simplified"}, "这个产品很好 ok", "这个产品很好 ok"),
+        ({"chinese": "traditional"}, "这里的头发，皇后在后面", "這裏的頭髮，皇后在後面"),
+        ({"chinese": "traditional"}, "plain words", "plain words"),
+        ({"pinyin": True}, "你好，世界！", "ni hao，shi jie！"),
+        ({"pinyin": True}, "我爱Python3的", "wo ai Python3 de"),
+        ({"pinyin": True}, "買 票\U000323af", "mai piao \U000323af"),
+        ({"pinyin": True}, "a\U000323afb", "a\U000323afb"),
+        ({"pinyin": True}, "かな kana", "かな kana"),
+        ({"pinyin": True, "chinese": "simplified"}, "銀行行長", "yin hang hang zhang"),
     ],
 )
 def test_each_switch_does_its_own_part(switch: dict[str, Any], text: str, cleaned: str) -> None:

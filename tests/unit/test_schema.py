@@ -66,6 +66,7 @@ def test_every_stage_has_its_section() -> None:
         "Expectation",
         "Gate",
         "PipelineConfig",
+        "Privacy",
         "Schedule",
         "Serving",
         "Split",
