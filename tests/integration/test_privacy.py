@@ -1,0 +1,112 @@
+"""Raw values never leave the source: not in what ingest stores, not in what the service tells."""
+
+import csv
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from canaries import CANARIES, PRIVACY, TEXTS, canaries_in, canaries_under
+
+from configs.schema import Cleaning, Data
+from tasks.ingest import read_dataset
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def declared(folder: Path, **sections: Any) -> Data:
+    """Return the config of a table of the canaries' texts, which lies apart from every home."""
+    file = folder / "source" / "rows.csv"
+    file.parent.mkdir()
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["text", "label"])
+        writer.writerows(
+            [text, "ham" if number % 2 else "spam"] for number, text in enumerate(TEXTS)
+        )
+    return Data.model_validate({"uri": str(file), "labels": ["ham", "spam"], **sections})
+
+
+def test_ingest_stores_and_logs_no_value_that_it_masks(
+    homes: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    manifest = read_dataset(declared(homes, privacy=PRIVACY))
+    home = homes / "ekiben_home"
+    assert (home / "steps" / "ingest").is_dir()
+    assert canaries_under(home, without=[home / "sources"]) == {}
+    told = capfd.readouterr()
+    assert canaries_in(caplog.text + told.out + told.err) == set()
+    assert manifest.rows == len(CANARIES) == 20
+    assert manifest.masked == {
+        "email": 3,
+        "phone": 5,
+        "card": 3,
+        "iban": 2,
+        "national_id": 3,
+        "ip": 2,
+        "url_secret": 3,
+    }
+
+
+def test_without_masking_every_canary_would_be_found(homes: Path) -> None:
+    manifest = read_dataset(declared(homes))
+    assert canaries_under(homes / "ekiben_home") == {manifest.path("rows.parquet"): set(CANARIES)}
+    assert manifest.masked == {}
+
+
+SERVE = """
+import json, logging, sys
+logging.basicConfig(level=logging.DEBUG)
+from pydantic import ValidationError
+from service import Engine, MODEL, Request
+
+texts = json.load(sys.stdin)
+request = Request(texts=texts)
+answers = Engine(MODEL).classify(request.texts)
+print(json.dumps({"texts": request.texts, "answers": len(answers)}))
+try:
+    Request(texts=[*texts, " "])
+except ValidationError as error:
+    print(error, file=sys.stderr)
+"""
+
+
+def test_the_service_masks_as_ingest_does_and_tells_no_value(homes: Path, tiny_model: Path) -> None:
+    data = declared(homes, privacy=PRIVACY)
+    stored = pq.read_table(read_dataset(data).path("rows.parquet"))["text"].to_pylist()
+    context = homes / "bento"
+    shutil.copytree(tiny_model, context / "model")
+    for file in (ROOT / "bentos" / "text_classifier").glob("*.py"):
+        shutil.copyfile(file, context / file.name)
+    card = {
+        "pipeline": "letters",
+        "tag": "letters:1",
+        "labels": ["ham", "spam"],
+        "max_length": 64,
+        "pad_token_id": 0,
+        "max_texts": 64,
+        "max_characters": 1000,
+        "cleaning": Cleaning().model_dump(),
+        "privacy": data.privacy.model_dump(),
+    }
+    (context / "model" / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    ended = subprocess.run(
+        [sys.executable, "-c", SERVE],
+        input=json.dumps(TEXTS),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=context,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+    )
+    assert json.loads(ended.stdout) == {"texts": stored, "answers": len(TEXTS)}
+    assert "is blank once cleaned" in ended.stderr
+    assert canaries_in(ended.stdout + ended.stderr) == set()
+    assert canaries_under(context) == {}
