@@ -263,7 +263,8 @@ _DATE = re.compile(
     r"|(?:0[1-9]|[12]\d|3[01])([./-])(?:0[1-9]|1[0-2])\2(?:19|20)\d\d)(?!\d)"
 )
 _COUNTED = re.compile(  # what stands before a number that counts things, not phones
-    r"(?:#|№|\w-|(?:\b(?:order|invoice|ticket|tracking|case|item|ref|reference|id|isbn|sku)"
+    r"(?:#|№|(?<![0-9a-z])(?!tel|ph|mob|cell|fax|call)[0-9a-z]+-"
+    r"|(?:\b(?:order|invoice|claim|ticket|tracking|case|item|ref|reference|id|isbn|sku)"
     r"(?: (?:number|no|id|nr))?|订单号?|单号|编号|編號|訂單號?)[.:#= ]{0,3})$",
     re.IGNORECASE,
 )
