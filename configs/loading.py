@@ -69,7 +69,8 @@ _StrictLoader.add_constructor(None, _StrictLoader.refuse_tag)
 def load_config(path: str | Path, overrides: list[str] | None = None) -> PipelineConfig:
     """Return the checked config in `path` with each `key.path=value` of `overrides` laid over it.
 
-    A relative path in `data.uri` or `training.base_model` is taken from the config's own folder.
+    A relative path in `data.uri`, `training.base_model` or `validation.suite` is taken from the
+    config's own folder.
 
     Raises:
         ConfigError: naming every problem found, one a line, as `file: key.path: problem, got value`.
@@ -181,4 +182,6 @@ def _with_absolute_paths(config: PipelineConfig, folder: Path) -> PipelineConfig
     training = config.training.model_copy(
         update={"base_model": absolute(config.training.base_model)}
     )
-    return config.model_copy(update={"data": data, "training": training})
+    suite = config.validation.suite and absolute(config.validation.suite)
+    validation = config.validation.model_copy(update={"suite": suite})
+    return config.model_copy(update={"data": data, "training": training, "validation": validation})

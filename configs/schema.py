@@ -278,6 +278,12 @@ class Validation(Section):
     expectations: tuple[Expectation, ...] = Field(
         (), max_length=200, description="Your own Great Expectations expectations."
     )
+    suite: str | None = Field(
+        None,
+        min_length=1,
+        max_length=2000,
+        description="Your own Great Expectations suite: a JSON file (relative to the config file).",
+    )
 
     @model_validator(mode="after")
     def _lengths_in_order(self) -> Self:

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shlex
 import signal
 import sys
 import time
@@ -79,6 +80,38 @@ def check(config: ConfigPath, overrides: Overrides = None) -> None:
     console = Console()
     with watching(console):
         check_data(checked)
+
+
+@app.command()
+def init(
+    source: Annotated[
+        str,
+        typer.Argument(help="File, folder, pypi:// or hf:// of labelled texts.", metavar="FILE"),
+    ],
+    name: Annotated[str | None, typer.Option(help="Name of the pipeline.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column of the texts.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of the labels.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Encoding of the file.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Where to write the config.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a config.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Never ask; take what is inferred.")] = False,
+) -> None:
+    """Look at labelled texts and write a config for them; asks only at a terminal."""
+    from rich.console import Console
+
+    from flows.drafting import findings
+    from flows.init import Wishes, propose
+    from flows.terminal import ask, watching
+
+    console = Console()
+    wishes = Wishes(name, text_column, label_column, encoding, output, force)
+    at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    with watching(console):
+        proposal = propose(source, wishes, ask if at_terminal and not yes else None)
+    proposal.write(force=force)
+    done = [*findings(proposal.draft), f"wrote {proposal.output}", "Check it:"]
+    for line in [*done, f"  ekiben check {shlex.quote(str(proposal.output))}"]:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -77,6 +78,18 @@ def watching(console: Console) -> Iterator[None]:
             yield
     finally:
         log.removeHandler(handler)
+
+
+def ask(question: str, default: str | None, allowed: list[str]) -> str:
+    """Return what a person answers; asked again until it is allowed, where `allowed` lists any."""
+
+    def checked(answer: str) -> str:
+        if allowed and answer not in allowed:
+            raise typer.BadParameter(f"{answer!r} is not one of {allowed}")
+        return answer
+
+    answer: str = typer.prompt(question, default=default, value_proc=checked)
+    return answer
 
 
 def print_decision(console: Console, run: Run) -> None:

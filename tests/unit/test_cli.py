@@ -66,7 +66,7 @@ def imported_by(*arguments: str) -> tuple[int, str, set[str]]:
 def test_help_names_every_command_and_imports_nothing_heavy() -> None:
     code, shown, packages = imported_by("--help")
     assert code == 0
-    assert all(f" {command} " in shown for command in ("run", "check", "deploy", "report"))
+    assert all(f" {command} " in shown for command in ("run", "check", "init", "deploy", "report"))
     assert packages > {"typer", "flows"}
     assert packages & HEAVY == set()
 
@@ -87,6 +87,10 @@ def test_a_bad_config_is_told_before_anything_heavy_is_imported(tmp_path: Path) 
         ["run", "a.yaml", "--set"],
         ["run", "a.yaml", "--nosuch"],
         ["check"],
+        ["init"],
+        ["init", "a.csv", "b.csv"],
+        ["init", "a.csv", "--nosuch"],
+        ["init", "a.csv", "--name"],
         ["deploy"],
         ["report"],
     ],

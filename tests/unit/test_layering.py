@@ -99,7 +99,7 @@ def test_nothing_is_imported_by_a_name_that_only_running_tells() -> None:
 @pytest.mark.parametrize(
     ("library", "doors"),
     [
-        ("great_expectations", ("tasks/expectations.py",)),
+        ("great_expectations", ("tasks/expectations.py", "tasks/suites.py")),
         ("bentoml", ("bentos/",)),  # building and proving start it as a command
         ("prefect", ("flows/", "tasks/")),
         ("sklearn", ("tasks/baseline.py", "tasks/metrics/")),
