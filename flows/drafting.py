@@ -168,8 +168,8 @@ def _notes(draft: Draft) -> list[str]:
         notes.append(f"{missing:,} rows without a text or a label will be quarantined")
     if draft.test_rows < _FEW_TEST_ROWS:
         notes.append(
-            f"about {draft.test_rows} rows will be tested on, fewer than gate.min_test_rows={_FEW_TEST_ROWS}, "
-            "so a run ends undecided; add rows"
+            f"about {draft.test_rows} rows will be tested on, fewer than gate.min_test_rows="
+            f"{_FEW_TEST_ROWS}, so a run ends undecided; add rows"
         )
     if survey.foreign > _MOSTLY_FOREIGN:
         notes.append(

@@ -1,6 +1,5 @@
 """Propose a config for a source: look at it, ask where a human can answer, write the YAML."""
 
-import codecs
 import os
 import re
 from collections.abc import Callable
@@ -96,8 +95,8 @@ def _check_wishes(wishes: Wishes) -> None:
         _checked_name(wishes.name)
     if wishes.encoding is not None:
         try:
-            codecs.getincrementaldecoder(wishes.encoding)
-        except LookupError:
+            "".encode(wishes.encoding)
+        except (LookupError, UnicodeError):
             raise ConfigError(
                 f"--encoding {wishes.encoding}: no such encoding of text; use a Python codec name "
                 "such as gb18030"

@@ -102,6 +102,8 @@ def read_table(path: Path, layout: Layout) -> Table:
     has_header = _is_header(records[0], records[1:], is_part)
     if has_header:
         names, *records = records
+        if doubled := {name for name in names if names.count(name) > 1}:
+            refuse(path, f"column {min(doubled)!r} stands twice in its header; rename one")
     else:
         names = [f"column_{place}" for place in range(1, len(records[0]) + 1)]
     if not records:
@@ -133,8 +135,6 @@ def _first(rows: Iterator[T], size: Callable[[T], int]) -> tuple[list[T], bool]:
 
 def _is_header(first: list[str], rest: list[list[str]], is_part: bool) -> bool:
     """Return whether the first record names columns: no cell of it is a label of the others."""
-    if len(set(first)) < len(first):
-        return False
     if any(not cell.strip() or len(cell) > LONGEST_NAME for cell in first):
         return False
     columns = [

@@ -220,27 +220,30 @@ def _why_unfit(tried: list[_Shape]) -> str:
 def _shape(path: Path, encoding: str, delimiter: str, quoting: str) -> _Shape:
     """Read until a row differs from the first."""
     layout = Layout("csv", encoding, delimiter, quoting)
-    fields = rows = 0
-    bare = False
-
-    def shape(fault: str = "") -> _Shape:
-        return _Shape(delimiter, quoting, fields, rows, bare, fault)
-
+    fields = rows = wrapped = bare = 0
+    fault = ""
     try:
         for record in read_records(path, layout):
             fields = fields or len(record)
             if fields == 1:
-                return shape("one field")
+                break
             if len(record) != fields:
-                return shape(
-                    f"record {rows + 1} has {len(record)} fields where {fields} were expected"
-                )
+                fault = f"record {rows + 1} has {len(record)} fields where {fields} were expected"
+                break
             rows += 1
-            bare = bare or (quoting == "none" and any(map(_is_bare, record)))
+            if quoting == "none":
+                wrapped += any(map(_is_wrapped, record))
+                bare += any(map(_is_bare, record))
     except csv.Error as error:
-        return shape(f"record {rows + 1} cannot be read ({error})")
-    return shape()
+        fault = f"record {rows + 1} cannot be read ({error})"
+    if 2 * wrapped > rows:  # the quotes are quotes, and one of them is amiss
+        fields = 0
+    return _Shape(delimiter, quoting, fields, rows, bare > 0, fault)
+
+
+def _is_wrapped(field: str) -> bool:
+    return len(field) > 1 and field.startswith('"') and field.endswith('"')
 
 
 def _is_bare(field: str) -> bool:
-    return '"' in field and not (field.startswith('"') and field.endswith('"'))
+    return '"' in field and not _is_wrapped(field)

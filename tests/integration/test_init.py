@@ -42,10 +42,10 @@ ENGLISH = [
     for words, label in (("are we still on for lunch at", "ham"), ("call to win prize", "spam"))
 ]
 CHINESE = [
-    (f"{words}，第{number}次", label)
+    (f"{words}。第{number}次", label)
     for number in range(150)
     for words, label in (
-        ("这家餐厅的菜非常好吃，服务也很周到", "好评"),
+        ("这家餐厅的菜非常好吃。服务也很周到", "好评"),
         ("手机收到的时候屏幕已经碎了", "差评"),
     )
 ]
