@@ -14,7 +14,8 @@ from configs.loading import explain
 from configs.schema import NAME, PipelineConfig
 from flows.drafting import FEWEST_TEXTS, Draft, Line, construct_data, counted
 from tasks.columns import LONGEST_NAME, MAX_MEGABYTES, Table, read_table
-from tasks.inspecting import FORMATS, Layout, inspect_layout
+from tasks.dialects import Layout
+from tasks.inspecting import FORMATS, inspect_layout
 from tasks.sources import Source, fetch, is_sql, split_pin
 from tasks.surveying import survey_rows
 

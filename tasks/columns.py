@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from configs.schema import Data
-from tasks.inspecting import Layout, read_records, without_mark
+from tasks.dialects import Layout, read_records, without_mark
 from tasks.reading import refuse
 
 T = TypeVar("T")

@@ -1,17 +1,11 @@
-"""Look at a source and tell how it is written: format, encoding, delimiter and quoting.
-
-Every decision is on all bytes or rows, read as a stream, and by the strict readers' own rules.
-"""
+"""Look at a source and tell how it is written: its format, and the encoding of all its bytes."""
 
 import codecs
-import csv
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import DataError
-from tasks.reading import MAX_FIELD_CHARACTERS, refuse
+from tasks.dialects import Layout, dialect_of, without_mark
+from tasks.reading import refuse
 
 FORMATS = {
     ".csv": "csv",
@@ -20,8 +14,6 @@ FORMATS = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
 }
-# The rarer in prose, the surer where every row has as many: a comma in each row may be chance.
-_DELIMITERS = {"\t": "a tab", "|": "a |", ";": "a semicolon", ",": "a comma"}
 _MARKS = {
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, with whose mark it begins
@@ -32,31 +24,6 @@ _DOUBLE_BYTE = ("gb18030", "big5", "shift_jis", "euc_kr")
 _SINGLE_BYTE = ("cp1251", "cp1252", "latin_1")  # the last decodes anything
 _BLOCK = 1 << 20
 _SAMPLE_BYTES = 1 << 18
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a source is written, in the words of the config's `data` section."""
-
-    format: str
-    encoding: str = "utf-8"
-    delimiter: str = ","
-    quoting: str = "minimal"
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """What a delimiter and quoting make of a file: fields in its first row, rows alike, the fault.
-
-    `bare_quotes`: taken as letters, a quote stands in a field that is not wrapped in quotes.
-    """
-
-    delimiter: str
-    quoting: str
-    fields: int
-    rows: int
-    bare_quotes: bool
-    fault: str
 
 
 def inspect_layout(path: Path, encoding: str | None = None) -> Layout:
@@ -80,26 +47,8 @@ def inspect_layout(path: Path, encoding: str | None = None) -> Layout:
     told = _encoding(path, [path], encoding)
     if FORMATS.get(path.suffix.lower()) == "jsonl" or _is_json_object(path, told):
         return Layout("jsonl", told)
-    delimiter, quoting = _dialect(path, told)
+    delimiter, quoting = dialect_of(path, told)
     return Layout("tsv" if delimiter == "\t" else "csv", told, delimiter, quoting)
-
-
-def read_records(path: Path, layout: Layout) -> Iterator[list[str]]:
-    """Yield the records of a CSV or TSV file, a header among them, without empty lines."""
-    csv.field_size_limit(MAX_FIELD_CHARACTERS)
-    with path.open(encoding=without_mark(layout.encoding), newline="") as stream:
-        records = csv.reader(
-            stream,
-            delimiter=layout.delimiter,
-            quoting=csv.QUOTE_NONE if layout.quoting == "none" else csv.QUOTE_MINIMAL,
-            strict=True,
-        )
-        yield from (record for record in records if record)
-
-
-def without_mark(encoding: str) -> str:
-    """Return the codec that reads a UTF-8 byte order mark as a mark."""
-    return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
 
 
 def _refuse_archives(path: Path, head: bytes) -> None:
@@ -188,62 +137,3 @@ def _is_json_object(path: Path, encoding: str) -> bool:
         if first.strip() == "{":
             refuse(path, "is one JSON object over many lines; write it as JSONL, one object a line")
         return False
-
-
-def _dialect(path: Path, encoding: str) -> tuple[str, str]:
-    """Return the delimiter and quoting under which every row has as many fields, at least two."""
-    tried = []
-    for delimiter in _DELIMITERS:
-        shapes = [_shape(path, encoding, delimiter, way) for way in ("minimal", "none")]
-        if fit := [shape for shape in shapes if shape.fields > 1 and not shape.fault]:
-            # Where quotes are plain letters, two lone ones may swallow all the rows between them,
-            # and one may stand within a field that nothing quotes.
-            best = max(fit, key=lambda shape: (shape.rows, shape.bare_quotes))
-            return best.delimiter, best.quoting
-        tried += [shape for shape in shapes if shape.fields > 1]
-    raise DataError(f"{path}: {_why_unfit(tried)}")
-
-
-def _why_unfit(tried: list[_Shape]) -> str:
-    if not tried:
-        return (
-            "its first line is one field, whatever stands between: a tab, |, semicolon or comma; "
-            "write a text and a label in each row"
-        )
-    nearest = max(tried, key=lambda shape: shape.rows)
-    return (
-        f"no delimiter gives every row as many fields; with {_DELIMITERS[nearest.delimiter]}, "
-        f"{nearest.fault}; mend the row"
-    )
-
-
-def _shape(path: Path, encoding: str, delimiter: str, quoting: str) -> _Shape:
-    """Read until a row differs from the first."""
-    layout = Layout("csv", encoding, delimiter, quoting)
-    fields = rows = wrapped = bare = 0
-    fault = ""
-    try:
-        for record in read_records(path, layout):
-            fields = fields or len(record)
-            if fields == 1:
-                break
-            if len(record) != fields:
-                fault = f"record {rows + 1} has {len(record)} fields where {fields} were expected"
-                break
-            rows += 1
-            if quoting == "none":
-                wrapped += any(map(_is_wrapped, record))
-                bare += any(map(_is_bare, record))
-    except csv.Error as error:
-        fault = f"record {rows + 1} cannot be read ({error})"
-    if 2 * wrapped > rows:  # the quotes are quotes, and one of them is amiss
-        fields = 0
-    return _Shape(delimiter, quoting, fields, rows, bare > 0, fault)
-
-
-def _is_wrapped(field: str) -> bool:
-    return len(field) > 1 and field.startswith('"') and field.endswith('"')
-
-
-def _is_bare(field: str) -> bool:
-    return '"' in field and not _is_wrapped(field)

@@ -68,11 +68,10 @@ def export_suite(name: str, expectations: "Iterable[GxExpectation]") -> str:
     """Return the suite as Great Expectations' own JSON, the same text for the same expectations."""
     import great_expectations as gx
 
-    suite = gx.ExpectationSuite(name=name).to_json_dict()
-    for expectation in expectations:
-        entry = expectation.configuration.to_json_dict()
+    entries = [expectation.configuration.to_json_dict() for expectation in expectations]
+    for entry in entries:
         entry.pop("id", None)  # drawn anew whenever a context takes the suite in
-        suite["expectations"].append(entry)
+    suite = {**gx.ExpectationSuite(name=name).to_json_dict(), "expectations": entries}
     return json.dumps(suite, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
 
 

@@ -102,6 +102,11 @@ def folders(folder: Path) -> str:
     return "letters"
 
 
+def bare_folder(folder: Path) -> str:
+    (folder / "sub").mkdir()
+    return "sub"
+
+
 JSON_LINES = "\n".join(
     json.dumps({"id": n, "meta": {"a": [n]}, "kind": label, "message": text, "lang": "en"})
     for n, (text, label) in enumerate(ENGLISH)
@@ -335,7 +340,7 @@ REFUSED: dict[str, tuple[Build, str, int, str]] = {
     "one field": (file_of("a.csv", "hello\nthere\n"), "", 1, "its first line is one field"),
     "ragged": (
         file_of("a.csv", PLAIN + "a,b,c\r\n"), "", 1,
-        "with a comma, record 302 has 3 fields where 2 were expected; mend the row",
+        "with a comma, record 302 is amiss: 3 fields where 2 were expected; mend the row",
     ),
     "a quote left open": (file_of("a.csv", PLAIN + '"a,b\r\n'), "", 1, "no delimiter gives"),
     "one label": (
@@ -388,11 +393,12 @@ REFUSED: dict[str, tuple[Build, str, int, str]] = {
         file_of("a.parquet", "PAR1 and no more"), "", 1, "is not a readable Parquet file",
     ),
     "a folder without folders": (
-        lambda folder: str((folder / "sub").mkdir() or "sub"), "", 1, "holds no texts; expected one",
+        bare_folder, "", 1, "holds no texts; expected one",
     ),
     "a column of a folder": (folders, "--text-column text", 2, "is a folder, which has no columns"),
     "a column twice in the header": (
-        file_of("a.csv", PLAIN.replace("text,label", "label,label")), "", 1, "is not",
+        file_of("a.csv", PLAIN.replace("text,label", "label,label")), "", 1,
+        "stands twice",
     ),
     "a database": (lambda _: "sqlite:///rows.db", "", 2, "a database cannot be looked at"),
     "the hub at a branch": (lambda _: "hf://acme/mail@main", "", 1, "with the 40 hex digits"),

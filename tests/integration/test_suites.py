@@ -76,6 +76,7 @@ def failing_rows(suite: gx.ExpectationSuite, frame: pd.DataFrame) -> dict[str, l
             entry["row"] for entry in item.result["unexpected_index_list"] or []
         ]
         for item in result.results
+        if item.expectation_config is not None
     }
 
 
