@@ -312,6 +312,23 @@ class Duplicates(Section):
     )
 
 
+class LabelErrors(Section):
+    """Stage validate: the search for rows whose label is probably wrong."""
+
+    action: Literal["none", "report", "quarantine"] = Field(
+        "report", description="none: do not search; report: list them; quarantine: keep them out."
+    )
+    max_fraction: Fraction = Field(
+        0.05, description="Largest share of the rows judged that is listed or quarantined."
+    )
+    folds: int = Field(
+        5, ge=2, le=20, description="Parts of the rows; each is judged by a model of the others."
+    )
+    max_rows: int = Field(
+        50_000, ge=10, le=1_000_000, description="Most rows judged, chosen by content hash."
+    )
+
+
 class Split(Section):
     """Stage split: which side of train / validation / test a text falls on, for ever."""
 
@@ -495,6 +512,9 @@ class PipelineConfig(Section):
     )
     duplicates: Duplicates = Field(
         default_factory=Duplicates, description="What is done with copies and near-copies."
+    )
+    label_errors: LabelErrors = Field(
+        default_factory=LabelErrors, description="How probably wrong labels are dealt with."
     )
     split: Split = Field(default_factory=Split, description="How train, validation, test divide.")
     training: Training = Field(

@@ -1,6 +1,7 @@
 """The baseline that a fine-tuned model must be seen beside: TF-IDF and logistic regression."""
 
 import re
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,15 +11,8 @@ _HAN = re.compile(r"[\u3007\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U000323af]")
 _KANA = re.compile(r"[\u3041-\u3096\u30a1-\u30fa\uff66-\uff9d]")
 
 
-def baseline_predictions(
-    texts: list[str],
-    labels: list[int],
-    test_texts: list[str],
-    class_weights: str,
-    seed: int,
-    stop_words: str = "none",
-) -> NDArray[np.int64]:
-    """Return class ids [n_test_rows] of a baseline fitted on the same rows as the candidate.
+def baseline_model(class_weights: str, seed: int, stop_words: str = "none") -> Any:
+    """Return the unfitted baseline, a scikit-learn classifier of lists of texts.
 
     Word unigrams and bigrams with sublinear TF-IDF, then L2 logistic regression with C=10, the
     usual strong linear baseline for short texts (Wang and Manning 2012). Words of the language
@@ -29,7 +23,7 @@ def baseline_predictions(
     from sklearn.pipeline import make_pipeline
 
     left_out = _stop_words(stop_words)
-    model = make_pipeline(
+    return make_pipeline(
         TfidfVectorizer(
             ngram_range=(1, 2),
             sublinear_tf=True,
@@ -43,6 +37,18 @@ def baseline_predictions(
             random_state=seed,
         ),
     )
+
+
+def baseline_predictions(
+    texts: list[str],
+    labels: list[int],
+    test_texts: list[str],
+    class_weights: str,
+    seed: int,
+    stop_words: str = "none",
+) -> NDArray[np.int64]:
+    """Return class ids [n_test_rows] of a baseline fitted on the same rows as the candidate."""
+    model = baseline_model(class_weights, seed, stop_words)
     model.fit(texts, labels)
     return np.asarray(model.predict(test_texts), dtype=np.int64)
 

@@ -65,6 +65,7 @@ def test_every_stage_has_its_section() -> None:
         "Evaluation",
         "Expectation",
         "Gate",
+        "LabelErrors",
         "PipelineConfig",
         "Privacy",
         "Schedule",
