@@ -329,6 +329,25 @@ class LabelErrors(Section):
     )
 
 
+class Change(Section):
+    """Stage validate: how far the data may differ from what the champion was trained on.
+
+    Each limit but the last is a Jensen-Shannon distance (0 equal, 1 nothing in common) beyond what
+    chance explains.
+    """
+
+    action: Literal["none", "warn", "fail"] = Field(
+        "warn", description="What a limit that is passed does: nothing, warn, or fail the run."
+    )
+    labels: Fraction = Field(0.04, description="Largest distance of the label shares.")
+    lengths: Fraction = Field(0.08, description="Largest distance of the lengths of the texts.")
+    vocabulary: Fraction = Field(0.06, description="Largest distance of the words used.")
+    languages: Fraction = Field(0.08, description="Largest distance of the language shares.")
+    unseen: Fraction = Field(
+        1.0, description="Largest share of texts the champion's data lacks; 1 never warns."
+    )
+
+
 class Split(Section):
     """Stage split: which side of train / validation / test a text falls on, for ever."""
 
@@ -515,6 +534,9 @@ class PipelineConfig(Section):
     )
     label_errors: LabelErrors = Field(
         default_factory=LabelErrors, description="How probably wrong labels are dealt with."
+    )
+    change: Change = Field(
+        default_factory=Change, description="How far the data may differ from the champion's."
     )
     split: Split = Field(default_factory=Split, description="How train, validation, test divide.")
     training: Training = Field(

@@ -59,6 +59,7 @@ def test_every_stage_has_its_section() -> None:
     assert {section.__name__ for section in SECTIONS} == {
         "AccuracyLimit",
         "AverageLimit",
+        "Change",
         "Cleaning",
         "Data",
         "Duplicates",
