@@ -118,6 +118,9 @@ READ: dict[str, tuple[str, bytes, dict[str, Any], Pairs]] = {
         "x.jsonl", rb'{"text": "\ud83d\ude00\u0007", "label": "ham"}', {},
         [("\U0001f600\x07", "ham")],
     ),
+    "JSON numbers, digit by digit": (
+        "x.jsonl", b'{"text": -0, "label": ' + b"1" * 5000 + b"}", {}, [("-0", "1" * 5000)],
+    ),
     "JSON keys exactly as declared": (
         "x.jsonl", b'{"label": "ham", "text": "a"}', {"columns": ["text", "label"]},
         [("a", "ham")],
@@ -186,11 +189,11 @@ REFUSED: dict[str, tuple[str, bytes, dict[str, Any], str]] = {
     ),
     "latin-1 read as UTF-8": (
         "x.csv", b"text,label\ncaf\xe9,ham\n", {},
-        "is not utf-8 (byte 0xe9: invalid continuation byte); set data.encoding to what it was ",
+        "is not utf-8 (line 2, byte 0xe9: invalid continuation byte); set data.encoding to what it ",
     ),
     "latin-1 in the header": (
         "x.csv", b"text,label,caf\xe9\n", {},
-        "is not utf-8 (byte 0xe9: invalid continuation byte); set data.encoding to what it was ",
+        "is not utf-8 (line 1, byte 0xe9: invalid continuation byte); set data.encoding to what it ",
     ),
     "UTF-16 read as UTF-8": (
         "x.csv", "text,label\n".encode("utf-16-le"), {"encoding": "utf-16"},
@@ -249,10 +252,6 @@ REFUSED: dict[str, tuple[str, bytes, dict[str, Any], str]] = {
     "007 as a JSON number": (
         "x.jsonl", b'{"text": "a", "label": 007}', {}, "row 1 (line 1): is not a JSON object (",
     ),
-    "an endless number": (
-        "x.jsonl", b'{"text": "a", "label": ' + b"1" * 5000 + b"}", {},
-        "row 1 (line 1): is not a JSON object (Exceeds the limit (4300 digits)",
-    ),
     "endless nesting": (
         "x.jsonl", b"[" * 100_000, {}, "row 1 (line 1): is not a JSON object (maximum recursion ",
     ),
@@ -277,7 +276,7 @@ REFUSED: dict[str, tuple[str, bytes, dict[str, Any], str]] = {
     ),
     "JSON Lines in another encoding": (
         "x.jsonl", b'{"text": "caf\xe9", "label": "ham"}', {},
-        "is not utf-8 (byte 0xe9: invalid continuation byte); set data.encoding to what it was ",
+        "is not utf-8 (line 1, byte 0xe9: invalid continuation byte); set data.encoding to what it ",
     ),
 }  # fmt: skip
 
@@ -345,7 +344,7 @@ def test_a_source_without_the_group_column_is_refused(
 def test_a_group_that_is_no_text_is_refused(tmp_path: Path) -> None:
     file = write_parquet(tmp_path / "x.parquet", ["a"], ["ham"], by=[0.5])
     assert refusal_of(file, group_column="by").startswith(
-        "row 1: 'by' is of type float where text "
+        "column 'by' is of type double where text "
     )
 
 
@@ -397,19 +396,19 @@ def test_parquet_is_read_in_order_with_its_gaps_and_whole_numbers(tmp_path: Path
 @pytest.mark.parametrize(
     ("texts", "kind"),
     [
-        ([0.5], "float"),
+        ([0.5], "double"),
         ([True], "bool"),
-        ([b"a"], "bytes"),
-        ([["a"]], "list"),
-        ([{"a": 1}], "dict"),
-        (pa.array([0], pa.timestamp("s")), "datetime"),
+        ([b"a"], "binary"),
+        ([["a"]], "list<"),
+        ([{"a": 1}], "struct<"),
+        (pa.array([0], pa.timestamp("s")), "timestamp["),
     ],
 )
 def test_a_parquet_column_that_is_not_text_is_refused(
     tmp_path: Path, texts: Any, kind: str
 ) -> None:
     file = write_parquet(tmp_path / "x.parquet", texts, ["ham"])
-    assert refusal_of(file).startswith(f"row 1: 'text' is of type {kind} where text was expected; ")
+    assert refusal_of(file).startswith(f"column 'text' is of type {kind}")
 
 
 def test_parquet_columns_other_than_declared_are_refused(tmp_path: Path) -> None:
@@ -480,7 +479,7 @@ def test_a_folder_is_read_as_one_folder_a_label_in_order(tmp_path: Path) -> None
         (
             {"ham/1.txt": b"\xe9"},
             {},
-            "/ham/1.txt: is not utf-8 (byte 0xe9: unexpected end of data)",
+            "/ham/1.txt: is not utf-8 (line 1, byte 0xe9: unexpected end of data)",
         ),
         ({"ham/1.txt": b"a" * 4_000_001}, {}, "/ham/1.txt: is larger than 4000000 bytes; "),
         ({"ham/1.txt": TOO_LONG.encode()}, {}, ": row 1 has a field of 1000001 characters, above "),

@@ -1,0 +1,91 @@
+"""Read CSV and TSV: every record as long as the header, every quote closed."""
+
+import csv
+from collections.abc import Iterator
+from operator import itemgetter
+from pathlib import Path
+from typing import TextIO
+
+from configs.schema import Data
+from tasks.reading.columns import positions, require_declared
+from tasks.reading.encodings import open_text, refuse_encoding
+from tasks.reading.refusals import refuse
+from tasks.reading.rows import MAX_FIELD_CHARACTERS, MAX_RECORD_CHARACTERS, Row
+
+
+def read_delimited(path: Path, data: Data) -> Iterator[Row]:
+    """Yield the rows of a CSV or TSV file; a line with nothing at all on it is none."""
+    tabbed = data.format == "tsv" or (data.format == "auto" and path.suffix.lower() == ".tsv")
+    delimiter = data.delimiter or ("\t" if tabbed else ",")
+    try:
+        with open_text(path, data, newline="") as stream:
+            records = _records(path, stream, delimiter, data)
+            columns = _columns(path, records, data)
+            width = len(columns)
+            cure = ", or data.delimiter if they are not split" if width == 1 else ""
+            values = itemgetter(*positions(path, columns, data, cure))
+            for number, (line, record) in enumerate(records, start=1):
+                if len(record) != width:
+                    refuse(
+                        path,
+                        f"row {number} (line {line}) has {len(record)} fields where {width} were "
+                        "expected; mend the row, or set data.delimiter and data.quoting",
+                    )
+                yield Row(number, *values(record))
+    except UnicodeError as error:
+        refuse_encoding(path, data, error, newline="")
+
+
+def _records(
+    path: Path, stream: TextIO, delimiter: str, data: Data
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield each record with the number of its first line; an open quote may span many lines."""
+    first, size = 1, 0
+
+    def lines() -> Iterator[str]:
+        nonlocal size
+        while line := stream.readline(MAX_RECORD_CHARACTERS + 1):
+            size += len(line)
+            if size > MAX_RECORD_CHARACTERS:
+                raise csv.Error(f"a record of more than {MAX_RECORD_CHARACTERS} characters")
+            yield line
+
+    csv.field_size_limit(MAX_FIELD_CHARACTERS)
+    records = csv.reader(
+        lines(),
+        delimiter=delimiter,
+        quoting=csv.QUOTE_NONE if data.quoting == "none" else csv.QUOTE_MINIMAL,
+        strict=True,
+    )
+    try:
+        for record in records:
+            if record:
+                yield first, record
+            first, size = records.line_num + 1, 0
+    except csv.Error as error:
+        last = records.line_num
+        place = f"line {last}" if last <= first else f"lines {first} to {last}"
+        refuse(
+            path,
+            f"{place}: {error}; mend it, or set data.quoting: none if quotes are plain letters "
+            "there",
+        )
+
+
+def _columns(path: Path, records: Iterator[tuple[int, list[str]]], data: Data) -> list[str]:
+    if not data.header:
+        return list(data.columns or ())
+    _, header = next(records, (0, None))
+    if header is None:
+        refuse(path, "is empty; expected a header line and rows")
+    if any("\0" in name for name in header):
+        refuse(path, "its first line holds NUL characters; set data.encoding, perhaps to utf-16-le")
+    is_header = data.text_column in header and data.label_column in header
+    if not is_header and any(name.strip() in data.labels for name in header):
+        refuse(
+            path,
+            "its first line is a row, not a header, since a field of it is a label; set "
+            "data.header: false and list data.columns",
+        )
+    require_declared(path, "header is", header, data)
+    return header

@@ -1,0 +1,67 @@
+"""A labelled row, and what may stand in one: text as it was written, in characters, not too long."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tasks.reading.refusals import refuse
+
+MAX_FIELD_CHARACTERS = 1_000_000
+MAX_RECORD_CHARACTERS = 8 * MAX_FIELD_CHARACTERS
+"""Longest record of a text file, with the columns that are not read: it is held in memory whole."""
+TEXT_TYPES = frozenset({str, type(None)})
+
+
+class Row(NamedTuple):
+    """One labelled text as it stands in the source; `number` counts records from 1."""
+
+    number: int
+    text: str | None
+    label: str | None
+    group: str | None = None
+
+
+def as_text(where: str, name: str, value: Any) -> str | None:
+    """Return a string or whole number as text; a float or flag would have to be guessed at."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int):
+        kind = type(value).__name__
+        refuse(
+            where,
+            f"{name!r} is of type {kind} where text was expected; write it as a string in the "
+            "source",
+        )
+    return str(value)
+
+
+def check_characters(path: Path | str, row: Row) -> None:
+    """Refuse a row with a value too long, or with what is no character."""
+    for value in row[1:]:
+        if value is None:
+            continue
+        if "\0" in value:
+            refuse(
+                path,
+                f"row {row.number} holds a NUL character, which no text has; mend the row, or set "
+                "data.encoding",
+            )
+        if len(value) > MAX_FIELD_CHARACTERS:
+            refuse(
+                path,
+                f"row {row.number} has a field of {len(value)} characters, above "
+                f"{MAX_FIELD_CHARACTERS}; split or drop it",
+            )
+        if not value.isascii() and _is_broken(value):
+            refuse(
+                path,
+                f"row {row.number} holds half of a surrogate pair, which is no character; "
+                "write the source again as UTF-8",
+            )
+
+
+def _is_broken(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
