@@ -114,6 +114,7 @@ def pandas_and_gx(file: Path) -> Iterator[tuple[str, Any]]:
             item.result.get("unexpected_count")
         )
         for item in result.results
+        if item.expectation_config is not None
     }
     yield "validate", {"failed": counts}
 
@@ -145,6 +146,8 @@ def ekiben_stages(file: Path) -> Iterator[tuple[str, Any]]:
     import scipy.sparse.csgraph  # noqa: F401
 
     from configs.schema import PipelineConfig
+    from tasks.auditing import find_label_errors
+    from tasks.comparing import profile_dataset
     from tasks.duplicates import find_duplicates
     from tasks.ingest import read_dataset
     from tasks.splitting import split_rows
@@ -168,7 +171,11 @@ def ekiben_stages(file: Path) -> Iterator[tuple[str, Any]]:
         "deduplicate",
         {"duplicates": found.duplicates, "near_rows": found.near_rows, "kept": found.rows_kept},
     )
-    sides = split_rows(config, dataset, found)
+    profile_dataset(dataset, found)
+    yield "profile", {}
+    suspects = find_label_errors(config, dataset, found)
+    yield "audit", {"suspects": suspects.found}
+    sides = split_rows(config, dataset, found, suspects)
     yield "split", {"sides": sides.rows}
 
 

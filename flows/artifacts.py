@@ -21,6 +21,7 @@ from configs.errors import EkibenError
 from configs.schema import PipelineConfig
 from flows.summary import summary
 from tasks import plots
+from tasks.change import ChangeReport
 from tasks.manifests import EvaluationReport, GateDecision, Manifest, ValidationReport
 from tasks.reporting import Run, figure_text
 
@@ -80,6 +81,19 @@ class ProgressArtifacts:
 def show(manifest: Manifest | GateDecision) -> None:
     """Log what a stage made, in one line."""
     log.info("%s", summary(manifest))
+
+
+def show_change(config: PipelineConfig, report: ChangeReport | None) -> None:
+    """Log how the data differs from the champion's and publish it as a table, if there is one."""
+    if report is None:
+        log.info("compare: no champion whose data this could be compared with")
+        return
+    (log.info if report.verdict == "ok" else log.warning)("%s", summary(report))
+    create_table_artifact(
+        [shift.model_dump(mode="json") for shift in report.shifts],
+        key=_key(config, "change"),
+        description=summary(report),
+    )
 
 
 def show_validation(config: PipelineConfig, report: ValidationReport) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from configs.schema import PipelineConfig
 from flows.summary import summary
+from tasks.auditing import find_label_errors
+from tasks.comparing import compare_with_champion, profile_dataset
 from tasks.duplicates import find_duplicates
 from tasks.ingest import read_dataset
 from tasks.reporting import Run, write_report
@@ -25,13 +27,18 @@ def check_data(config: PipelineConfig) -> Path:
     log.info("%s", summary(dataset))
     validation = validate_dataset(config, dataset)
     log.info("%s", summary(validation))
-    duplicates = split = None
+    duplicates = change = suspects = split = None
     if validation.passed:
         duplicates = find_duplicates(config, dataset, validation)
         log.info("%s", summary(duplicates))
-        split = split_rows(config, dataset, duplicates)
+        change = compare_with_champion(config, profile_dataset(dataset, duplicates))
+        if change is not None:
+            log.info("%s", summary(change))
+        suspects = find_label_errors(config, dataset, duplicates)
+        log.info("%s", summary(suspects))
+        split = split_rows(config, dataset, duplicates, suspects)
         log.info("%s", summary(split))
-    report = write_report(Run(config, dataset, validation, duplicates, split))
+    report = write_report(Run(config, dataset, validation, duplicates, change, suspects, split))
     log.info("report: %s", report)
     require_valid(validation)
     return report

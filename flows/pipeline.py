@@ -11,7 +11,9 @@ from prefect.states import Completed, Failed
 from configs.errors import EkibenError
 from configs.schema import PipelineConfig
 from flows import artifacts
+from tasks.auditing import audit
 from tasks.building import build
+from tasks.comparing import compare, profile, remember_profile
 from tasks.duplicates import deduplicate
 from tasks.evaluation import evaluate
 from tasks.finetuning import finetune
@@ -68,14 +70,22 @@ def run_line(config: PipelineConfig) -> Outcome:
     require_valid(validation)
     duplicates = deduplicate(config, dataset, validation)
     artifacts.show(duplicates)
-    sides = split(config, dataset, duplicates)
+    seen = profile(dataset, duplicates)
+    change = compare(config, seen)
+    artifacts.show_change(config, change)
+    suspects = audit(config, dataset, duplicates)
+    artifacts.show(suspects)
+    sides = split(config, dataset, duplicates, suspects)
     artifacts.show(sides)
     checkpoint = finetune(config, sides)
     artifacts.show(checkpoint)
     evaluation = evaluate(config, sides, checkpoint)
     artifacts.show_evaluation(config, evaluation)
     decision = decide(config.gate, evaluation)
-    run = Run(config, dataset, validation, duplicates, sides, checkpoint, evaluation, decision)
+    run = Run(
+        config, dataset, validation, duplicates, change, suspects, sides, checkpoint, evaluation,
+        decision,
+    )  # fmt: skip
     artifacts.show_decision(config, run)
     if decision.verdict != "pass":
         return Outcome(run, artifacts.show_report(config, write_report(run)), None)
@@ -86,4 +96,5 @@ def run_line(config: PipelineConfig) -> Outcome:
     run = replace(run, bento=bento, proof=proof)
     report = write_report(run)
     record = release(config, decision, bento, proof, report)
+    remember_profile(record, seen)
     return Outcome(run, artifacts.show_report(config, report), record)

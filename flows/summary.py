@@ -2,6 +2,7 @@
 
 from functools import singledispatch
 
+from tasks.change import ChangeReport
 from tasks.manifests import (
     BentoManifest,
     CheckpointManifest,
@@ -9,6 +10,7 @@ from tasks.manifests import (
     DuplicateReport,
     EvaluationReport,
     GateDecision,
+    LabelReport,
     Manifest,
     ProofReport,
     SplitManifest,
@@ -17,7 +19,7 @@ from tasks.manifests import (
 
 
 @singledispatch
-def summary(manifest: Manifest | GateDecision) -> str:
+def summary(manifest: Manifest | GateDecision | ChangeReport) -> str:
     """Return one line that says what the stage made, counts and figures with their units."""
     raise TypeError(f"no summary for {type(manifest).__name__}")
 
@@ -27,8 +29,13 @@ def _(manifest: DatasetManifest) -> str:
     counts = ", ".join(f"{label} {count:,}" for label, count in manifest.label_counts.items())
     return (
         f"ingest: {manifest.rows:,} rows ({counts}), "
-        f"{manifest.changed_by_cleaning:,} changed by cleaning"
+        f"{manifest.changed_by_cleaning:,} changed by cleaning{_masked(manifest.masked)}"
     )
+
+
+def _masked(found: dict[str, int]) -> str:
+    counts = ", ".join(f"{kind} {count:,}" for kind, count in sorted(found.items()))
+    return f", masked {counts}" if counts else ""
 
 
 @summary.register
@@ -53,6 +60,21 @@ def _(manifest: DuplicateReport) -> str:
         told.append(f"{manifest.sampled_out:,} left out by split.sample_rows")
     near = f"{manifest.near_rows:,} near-copies in {manifest.near_clusters:,} clusters"
     return f"deduplicate: {', '.join(told)}; {near}"
+
+
+@summary.register
+def _(report: ChangeReport) -> str:
+    told = [f"{shift.measure} {shift.verdict}: {shift.sentence}" for shift in report.shifts]
+    return f"compare: {report.verdict} beside the champion's data; {'; '.join(told)}"
+
+
+@summary.register
+def _(manifest: LabelReport) -> str:
+    sampled = f" (a sample of {manifest.rows:,})" if manifest.rows_judged < manifest.rows else ""
+    return (
+        f"audit: {manifest.found:,} of {manifest.rows_judged:,} rows{sampled} probably mislabelled, "
+        f"{manifest.listed:,} listed, {manifest.quarantined:,} quarantined"
+    )
 
 
 @summary.register

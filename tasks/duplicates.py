@@ -23,7 +23,7 @@ from configs.schema import PipelineConfig, redact
 from tasks.manifests import DatasetManifest, DuplicateReport, NearPair, ValidationReport
 from tasks.near_duplicates import alike, candidates, clusters, distinct
 from tasks.progress import report_progress
-from tasks.shards import count_shards, read_shard, side_by_side
+from tasks.shards import count_shards, read_shard, side_by_side, texts_of
 from tasks.shingles import BANDS, bands
 from tasks.steps import run_step
 from tasks.validation import quarantined_rows
@@ -34,6 +34,7 @@ KEPT = pa.schema(
         ("label", pa.string()),
         ("cluster", pa.int64()),
         ("at", pa.float64()),
+        ("draw", pa.float64()),
     ]
 )
 LEFT_OUT = pa.schema([("row", pa.int64()), ("reason", pa.string()), ("of", pa.int64())])
@@ -47,8 +48,9 @@ def find_duplicates(
 ) -> DuplicateReport:
     """Return the manifest of what is kept, left out, and tied together.
 
-    `kept.parquet` has a line a row that goes on: row, label, cluster (the first row it is tied to)
-    and at (where in [0, 1) the cluster falls, which decides its side). `left_out.parquet` tells row,
+    `kept.parquet` has a line a row that goes on: row, label, cluster (the first row it is tied to),
+    at (where in [0, 1) the cluster falls, which decides its side) and draw (another such number,
+    by the row's own text, to sample by). `left_out.parquet` tells row,
     reason (duplicate, conflict, near_conflict, outvoted, sample) and the row it is a copy of.
     `near.parquet` holds each pair of near-copies found: row, near, jaccard.
 
@@ -144,8 +146,11 @@ def _find(
     unfit.unlink()
     rows = _read_rows(folder)
     verdict = _exact(rows, config.duplicates.conflicts)
-    texts_of = _texts_of(source, rows.number)
-    pairs, index = _near(folder, sizes, verdict, texts_of, near)
+
+    def texts(indices: Indices) -> Sequence[str]:
+        return texts_of(source, rows.number[indices])
+
+    pairs, index = _near(folder, sizes, verdict, texts, near)
     if config.duplicates.near_conflicts != "keep":
         _judge_near(rows, verdict, pairs, config.duplicates.near_conflicts)
     copies = np.flatnonzero(verdict.first != np.arange(len(rows.number)))
@@ -230,7 +235,7 @@ def _near(
     folder: Path,
     sizes: list[int],
     verdict: _Verdict,
-    texts_of: Callable[[Indices], Sequence[str]],
+    texts: Callable[[Indices], Sequence[str]],
     least: float | None,
 ) -> tuple[Indices, NDArray[np.float64]]:
     """Return the pairs [n_pairs, 2] of near-copies among distinct texts, and their Jaccard index."""
@@ -243,26 +248,12 @@ def _near(
             keys = np.concatenate([np.load(file, mmap_mode="r")[:, band] for file in files])
             pairs = distinct(np.concatenate([pairs, candidates(keys[own], own)]))
             report_progress("deduplicate", band + 1, BANDS, "bands compared")
-        found = list(alike(pairs, texts_of, least))
+        found = list(alike(pairs, texts, least))
         pairs = np.concatenate([pairs[:0], *(part for part, _ in found)])
         index = np.concatenate([index, *(part for _, part in found)])
     for file in files:
         file.unlink()
     return pairs, index
-
-
-def _texts_of(source: Path, numbers: Indices) -> Callable[[Indices], Sequence[str]]:
-    """Return a function from ascending indices of rows to their texts, read from the shards."""
-
-    def texts(indices: Indices) -> Sequence[str]:
-        wanted = pa.array(numbers[indices])
-        found: list[str] = []
-        for shard in range(count_shards(source)):
-            table = read_shard(source, shard, ["row", "text"])
-            found += table.filter(pc.is_in(table["row"], wanted))["text"].to_pylist()
-        return found
-
-    return texts
 
 
 def _groups(group: NDArray[np.uint64]) -> Indices:
@@ -289,6 +280,7 @@ def _write(rows: _Rows, verdict: _Verdict, cluster: Indices, folder: Path) -> No
         "label": names.take(pa.array(verdict.label[kept])),
         "cluster": rows.number[cluster[kept]],
         "at": place(rows.key[cluster[kept], 0]),
+        "draw": place(rows.key[kept, 1]),
     }
     pq.write_table(pa.table(columns, schema=KEPT), folder / "kept.parquet")
     out = np.flatnonzero(~kept)

@@ -1,8 +1,6 @@
 """The door to Great Expectations: a suite of expectations, run on a frame of rows."""
 
-import difflib
 import logging
-import re
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,10 +12,10 @@ from numpy.typing import NDArray
 
 from configs.errors import ConfigError
 from configs.schema import Expectation
+from tasks.suites import build_expectation
 
 if TYPE_CHECKING:
     from great_expectations import ValidationDefinition
-    from great_expectations.expectations import Expectation as GxExpectation
 
 _TAKES_ROWS_BY_THE_TABLE = (
     "expect_column_values_to_be_unique",
@@ -45,43 +43,6 @@ class Checked:
     observed: str
 
 
-def gx_expectation(item: Expectation) -> "GxExpectation":
-    """Return the Great Expectations object that a line of the config names.
-
-    Raises:
-        ConfigError: if there is none of that name, or it refuses its arguments.
-    """
-    from great_expectations import expectations as gxe
-
-    known = {_snake(name): getattr(gxe, name) for name in dir(gxe) if name.startswith("Expect")}
-    where = f"validation.expectations: {item.type}"
-    if item.type not in known:
-        near = difflib.get_close_matches(item.type, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "take a name from its gallery"
-        raise ConfigError(f"{where}: Great Expectations has none of this name; {hint}")
-    try:
-        expectation: GxExpectation = known[item.type](**item.kwargs)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: {_one_line(error)}; correct its kwargs") from None
-    return expectation
-
-
-def check_usable(item: Expectation) -> None:
-    """Let an expectation pass that exists, takes its arguments, and names a column of the dataset.
-
-    Raises:
-        ConfigError: if it is not so.
-    """
-    gx_expectation(item)
-    for key in ("column", "column_A", "column_B"):
-        column = item.kwargs.get(key, "text")
-        if column not in ("row", "text", "label"):
-            raise ConfigError(
-                f"validation.expectations: {item.type}: {key} {column!r} is not one of row, text, "
-                "label, which every dataset has after ingest; name one of them"
-            )
-
-
 def takes_rows(item: Expectation) -> bool:
     """Return whether the expectation judges each row, so that those which fail can be taken out."""
     from great_expectations.expectations import expectation as base
@@ -91,7 +52,7 @@ def takes_rows(item: Expectation) -> bool:
         base.ColumnPairMapExpectation,
         base.MulticolumnMapExpectation,
     )
-    return isinstance(gx_expectation(item), by_row)
+    return isinstance(build_expectation(item), by_row)
 
 
 def sees_the_table(item: Expectation) -> bool:
@@ -131,7 +92,7 @@ def _definition(suite: tuple[str, ...]) -> "ValidationDefinition":
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     asset = context.data_sources.add_pandas("rows").add_dataframe_asset("rows")
     batch = asset.add_batch_definition_whole_dataframe("all")
-    expectations = [gx_expectation(Expectation.model_validate_json(item)) for item in suite]
+    expectations = [build_expectation(Expectation.model_validate_json(item)) for item in suite]
     for place, expectation in enumerate(expectations):
         expectation.meta = {**(expectation.meta or {}), _PLACE: place}
     named = context.suites.add(gx.ExpectationSuite(name="ekiben", expectations=expectations))
@@ -162,14 +123,3 @@ def _raised(information: dict[str, Any]) -> str:
         if entry.get("raised_exception"):
             return str(entry.get("exception_message") or "unknown").splitlines()[0]
     return ""
-
-
-def _snake(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
-
-
-def _one_line(error: Exception) -> str:
-    listed = getattr(error, "errors", None)
-    if listed is None:
-        return str(error).splitlines()[0]
-    return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in listed())

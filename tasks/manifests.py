@@ -103,6 +103,22 @@ class DuplicateReport(Manifest):
     examples: tuple[NearPair, ...]
 
 
+class LabelReport(Manifest):
+    """Rows whose label is probably wrong, in `suspects.parquet`; `found` counts the unlisted too."""
+
+    rows: int
+    rows_judged: int
+    found: int
+    listed: int
+    quarantined: int
+
+
+class ProfileManifest(Manifest):
+    """What the kept rows look like: `profile.json`."""
+
+    rows: int
+
+
 class SplitManifest(Manifest):
     """`train.parquet`, `validation.parquet`, `test.parquet`: row, text, label, group."""
 

@@ -49,17 +49,34 @@ def release_bento(
     place = bento_store() / "bentos" / name / version
     pointer = place.parent / "latest"
     previous = _previous(pointer, version)
-    record_file = home() / "releases" / name / f"{version}.json"
-    if record_file.exists() and _is_whole(place, bento):
+    file = record_file(bento.tag)
+    if file.exists() and _is_whole(place, bento):
         log.info("release: reused %s, nothing changed", bento.tag)
-        record = ReleaseRecord.model_validate_json(record_file.read_text(encoding="utf-8"))
+        record = ReleaseRecord.model_validate_json(file.read_text(encoding="utf-8"))
     else:
         _move_in(bento, proof, report, place)
         record = _record(config, decision, bento, proof, report, place, previous)
-        record_file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(record_file, record.model_dump(mode="json"))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, record.model_dump(mode="json"))
     write_text(pointer, version)
     return record
+
+
+def record_file(tag: str) -> Path:
+    """Return where the record of a release lies."""
+    name, _, version = tag.partition(":")
+    return home() / "releases" / name / f"{version}.json"
+
+
+def champion(pipeline: str) -> ReleaseRecord | None:
+    """Return the record of the release that `latest` names, or None where there is none."""
+    pointer = bento_store() / "bentos" / pipeline / "latest"
+    if not pointer.exists():
+        return None
+    file = record_file(f"{pipeline}:{pointer.read_text(encoding='utf-8').strip()}")
+    if not file.exists():
+        return None
+    return ReleaseRecord.model_validate_json(file.read_text(encoding="utf-8"))
 
 
 def _require_chain(decision: GateDecision, bento: BentoManifest, proof: ProofReport) -> None:

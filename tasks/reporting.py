@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.schema import PipelineConfig, redact
+from tasks.change import ChangeReport
 from tasks.manifests import (
     BentoManifest,
     CheckpointManifest,
@@ -14,6 +15,7 @@ from tasks.manifests import (
     EvaluationReport,
     Figure,
     GateDecision,
+    LabelReport,
     ProofReport,
     SplitManifest,
     ValidationReport,
@@ -31,6 +33,8 @@ class Run:
     dataset: DatasetManifest
     validation: ValidationReport
     duplicates: DuplicateReport | None = None
+    change: ChangeReport | None = None
+    label_errors: LabelReport | None = None
     split: SplitManifest | None = None
     checkpoint: CheckpointManifest | None = None
     evaluation: EvaluationReport | None = None
@@ -52,6 +56,7 @@ class Run:
             "ingest": self.dataset,
             "validate": self.validation,
             "deduplicate": self.duplicates,
+            "audit": self.label_errors,
             "split": self.split,
             "finetune": self.checkpoint,
             "evaluate": self.evaluation,
@@ -98,6 +103,7 @@ def render(run: Run) -> str:
         labels=run.config.data.label_names,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         quarantine=quarantine_rows(run.validation),
+        suspects=suspect_rows(run.label_errors),
     )
 
 
@@ -117,6 +123,16 @@ def quarantine_rows(report: ValidationReport, most: int = 20) -> list[dict[str, 
     columns = ["row", "rule", "column"]
     table = pq.read_table(report.path("quarantine.parquet"), columns=columns)
     rows: list[dict[str, Any]] = table.slice(0, most).to_pylist()
+    return rows
+
+
+def suspect_rows(report: LabelReport | None, most: int = 20) -> list[dict[str, Any]]:
+    """Return up to `most` probable label errors, worst first, without their text."""
+    import pyarrow.parquet as pq
+
+    if report is None:
+        return []
+    rows: list[dict[str, Any]] = pq.read_table(report.path("suspects.parquet"))[:most].to_pylist()
     return rows
 
 

@@ -12,8 +12,11 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from tasks.progress import report_progress
 
@@ -48,6 +51,16 @@ def write_shards(file: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> i
             rows += table.num_rows
             writer.write_table(table, row_group_size=max(1, table.num_rows))
     return rows
+
+
+def texts_of(file: Path, rows: NDArray[np.int64]) -> list[str]:
+    """Return the texts of rows by ascending numbers, one shard in memory at a time."""
+    wanted = pa.array(rows)
+    found: list[str] = []
+    for shard in range(count_shards(file)):
+        table = read_shard(file, shard, ["row", "text"])
+        found += table.filter(pc.is_in(table["row"], wanted))["text"].to_pylist()
+    return found
 
 
 def join_shards(file: Path, schema: pa.Schema, parts: Iterable[Path]) -> int:

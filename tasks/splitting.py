@@ -23,7 +23,7 @@ from configs.errors import DataError
 from configs.schema import PipelineConfig, Split, redact
 from tasks.digests import text_hashes
 from tasks.ingest import SCHEMA
-from tasks.manifests import DatasetManifest, DuplicateReport, SplitManifest
+from tasks.manifests import DatasetManifest, DuplicateReport, LabelReport, SplitManifest
 from tasks.progress import report_progress
 from tasks.shards import count_shards, parquet_writer, read_shard
 from tasks.steps import run_step
@@ -32,16 +32,23 @@ SIDES = ("train", "validation", "test")
 
 
 def split_rows(
-    config: PipelineConfig, dataset: DatasetManifest, duplicates: DuplicateReport
+    config: PipelineConfig,
+    dataset: DatasetManifest,
+    duplicates: DuplicateReport,
+    labels: LabelReport,
 ) -> SplitManifest:
-    """Return the manifest of the three sides.
+    """Return the manifest of the three sides; rows quarantined by the audit are on none.
 
     Raises:
         DataError: if a side lacks a label, or if a text is found on two sides.
     """
 
     def produce(folder: Path) -> dict[str, Any]:
-        return _split(config, dataset, duplicates, folder)
+        kept = pq.read_table(duplicates.path("kept.parquet"), columns=["row", "label", "at"])
+        if labels.quarantined:
+            suspects = pq.read_table(labels.path("suspects.parquet"))["row"].combine_chunks()
+            kept = kept.filter(pc.invert(pc.is_in(kept["row"], suspects)))
+        return _split(config, dataset, kept, folder)
 
     return run_step(
         "split",
@@ -50,15 +57,18 @@ def split_rows(
             "split": config.split.model_dump(mode="json"),
             "labels": config.data.label_names,
         },
-        parents={"dataset": dataset.digest, "duplicates": duplicates.digest},
+        parents={
+            "dataset": dataset.digest,
+            "duplicates": duplicates.digest,
+            "label_errors": labels.digest,
+        },
         produce=produce,
     )
 
 
 def _split(
-    config: PipelineConfig, dataset: DatasetManifest, duplicates: DuplicateReport, folder: Path
+    config: PipelineConfig, dataset: DatasetManifest, kept: pa.Table, folder: Path
 ) -> dict[str, Any]:
-    kept = pq.read_table(duplicates.path("kept.parquet"))
     sides = sides_of(kept["at"].to_numpy(), config.split)
     counts = {
         side: _counts(kept["label"].filter(pa.array(sides == number)), config.data.label_names)

@@ -37,12 +37,6 @@ def build_expectation(item: Expectation, where: str = "validation.expectations")
         near = difflib.get_close_matches(item.type, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "take a name from its gallery"
         raise ConfigError(f"{where}: Great Expectations has none of this name; {hint}")
-    for key, column in _columns(item):
-        if column not in COLUMNS:
-            raise ConfigError(
-                f"{where}: {key} {column!r} is not one of {', '.join(COLUMNS)}, which every dataset "
-                "has after ingest; name one of them"
-            )
     if any(isinstance(value, dict) and "$PARAMETER" in value for value in item.kwargs.values()):
         raise ConfigError(f"{where}: a $PARAMETER has no value here; write the value itself")
     try:
@@ -52,16 +46,20 @@ def build_expectation(item: Expectation, where: str = "validation.expectations")
     return expectation
 
 
-def declared_expectations(validation: Validation) -> list[tuple[str, Expectation]]:
-    """Return the user's own expectations, of the config and of its suite, and where each stands.
+def with_suite(validation: Validation) -> Validation:
+    """Return the section with the expectations of its suite written out among its own.
 
     Raises:
-        ConfigError: if the suite cannot be used.
+        ConfigError: if the suite or an expectation cannot be used.
     """
     items = [("validation.expectations", item) for item in validation.expectations]
     if validation.suite is not None:
         items += [(validation.suite, item) for item in load_suite(validation.suite)]
-    return items
+    for where, item in items:
+        _require_columns(item, where)
+        build_expectation(item, where)
+    expectations = tuple(item for _, item in items)
+    return validation.model_copy(update={"expectations": expectations, "suite": None})
 
 
 def export_suite(name: str, expectations: "Iterable[GxExpectation]") -> str:
@@ -134,6 +132,15 @@ def _expectation(where: str, entry: Any) -> Expectation:
             f"{where}: {problem['loc'][0]}: {problem['msg']}; write type (a name such as "
             "expect_column_values_to_not_be_null) and kwargs (an object)"
         ) from None
+
+
+def _require_columns(item: Expectation, where: str) -> None:
+    for key, column in _columns(item):
+        if column not in COLUMNS:
+            raise ConfigError(
+                f"{where}: {item.type}: {key} {column!r} is not one of {', '.join(COLUMNS)}, which "
+                "every dataset has after ingest; name one of them"
+            )
 
 
 def _columns(item: Expectation) -> list[tuple[str, Any]]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -19,9 +18,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pyarrow import feather
 
-from configs.errors import ConfigError, DataError
+from configs.errors import DataError
 from configs.schema import Expectation, PipelineConfig
-from tasks.expectations import check, check_usable, takes_rows
+from tasks.expectations import check, takes_rows
 from tasks.manifests import DatasetManifest, RuleOutcome, ValidationReport
 from tasks.row_rules import (
     COLUMNS,
@@ -34,16 +33,10 @@ from tasks.row_rules import (
     survey_shard,
 )
 from tasks.shards import count_shards, join_shards, side_by_side
-from tasks.steps import run_step
+from tasks.steps import run_step, write_text
+from tasks.suites import build_expectation, export_suite, with_suite
+from tasks.table_rules import check_table, frame_for, outcome_of, table_suite
 
-_EQUALITY_ALONE = (
-    "expect_column_proportion_of_unique_values_to_be_between",
-    "expect_column_unique_value_count_to_be_between",
-    "expect_column_values_to_be_unique",
-    "expect_compound_columns_to_be_unique",
-    "expect_table_",
-)
-_MOST_ROWS_WITH_TEXT = 2_000_000
 Failures = dict[Rule, NDArray[np.int64]]
 _LENGTH_BINS = (0, 20, 40, 80, 160, 320, 640, 1280, 1_000_000_000)
 
@@ -52,13 +45,14 @@ def validate_dataset(config: PipelineConfig, dataset: DatasetManifest) -> Valida
     """Return what the expectations found; the caller decides with `require_valid`.
 
     `quarantine.parquet` has one line for each row and rule it failed: row, rule, column, text,
-    label. All other rows of the dataset go on.
+    label. All other rows of the dataset go on. `suite.json` holds the expectations as Great
+    Expectations writes them, for use there.
 
     Raises:
         ConfigError: if an expectation of the config does not exist or refuses its arguments.
     """
-    for item in config.validation.expectations:
-        check_usable(item)
+    validation = with_suite(config.validation)
+    config = config.model_copy(update={"validation": validation})
 
     def produce(folder: Path) -> dict[str, Any]:
         return _validate(config, dataset, folder)
@@ -67,7 +61,7 @@ def validate_dataset(config: PipelineConfig, dataset: DatasetManifest) -> Valida
         "validate",
         ValidationReport,
         section={
-            "validation": config.validation.model_dump(mode="json"),
+            "validation": validation.model_dump(mode="json"),
             "labels": config.data.label_names,
         },
         parents={"dataset": dataset.digest},
@@ -89,31 +83,6 @@ def quarantined_rows(report: ValidationReport) -> NDArray[np.int64]:
     """Return the numbers [n_quarantined] of the rows that do not go on, in ascending order."""
     column = pq.read_table(report.path("quarantine.parquet"), columns=["row"])["row"]
     return np.unique(column.to_numpy())
-
-
-def table_suite(config: PipelineConfig) -> tuple[Expectation, ...]:
-    """Return the expectations on the table as a whole that every dataset must meet."""
-    limits = config.validation
-    distinct = round(1.0 - limits.max_duplicate_fraction, 12)  # 1 - 0.7 is above 0.3
-    return (
-        Expectation(
-            type="expect_table_columns_to_match_set",
-            kwargs={"column_set": ["row", "text", "label"], "exact_match": True},
-        ),
-        Expectation(
-            type="expect_table_row_count_to_be_between", kwargs={"min_value": limits.min_rows}
-        ),
-        Expectation(
-            type="expect_column_proportion_of_unique_values_to_be_between",
-            kwargs={"column": "text", "min_value": distinct},
-        ),
-    )
-
-
-def _label_suite(config: PipelineConfig) -> tuple[Expectation, ...]:
-    smallest = max(config.validation.min_label_fraction, 1e-9)
-    kwargs = {"column": "label_share", "min_value": smallest}
-    return (Expectation(type="expect_column_min_to_be_between", kwargs=kwargs),)
 
 
 def _validate(config: PipelineConfig, dataset: DatasetManifest, folder: Path) -> dict[str, Any]:
@@ -139,11 +108,13 @@ def _validate(config: PipelineConfig, dataset: DatasetManifest, folder: Path) ->
     taken = _quarantine(source, slim, failures, folder)
     valid = pa.concat_tables([t.filter(pa.array(~out)) for t, out in zip(slim, taken, strict=True)])
     counts = _label_counts(config, valid)
-    outcomes += _check_table(config, source, valid, counts)
+    outcomes += check_table(config, source, valid, counts)
     rows = sum(table.num_rows for table in slim)
     histogram = _length_histogram(valid["characters"].to_numpy())
     for file in (*_files(folder, "slim"), *_files(folder, "cases")):
         file.unlink()
+    suite = row_suite(config) + table_suite(config) + config.validation.expectations
+    write_text(folder / "suite.json", export_suite(config.name, map(build_expectation, suite)))
     problems = _problems(config, dataset, rows, rows - valid.num_rows, outcomes)
     return {
         "passed": not problems,
@@ -188,22 +159,7 @@ def _merged(item: Expectation, shards: list[tuple[int, int]]) -> RuleOutcome:
     failed = sum(failed for failed, _ in shards)
     considered = sum(considered for _, considered in shards)
     right = (considered - failed) / considered if considered else 1.0
-    return _outcome(item, passed=right >= item.kwargs.get("mostly", 1.0), rows_failed=failed)
-
-
-def _outcome(
-    item: Expectation, *, passed: bool, rows_failed: int = 0, observed: str = ""
-) -> RuleOutcome:
-    kwargs = {key: value for key, value in item.kwargs.items() if key != "column"}
-    return RuleOutcome(
-        rule=item.type,
-        column=str(item.kwargs.get("column", "table")),
-        asked=", ".join(f"{key}={value!r}" for key, value in kwargs.items()),
-        passed=passed,
-        rows_failed=rows_failed,
-        observed=observed,
-        takes_rows=takes_rows(item),
-    )
+    return outcome_of(item, passed=right >= item.kwargs.get("mostly", 1.0), rows_failed=failed)
 
 
 def _check_table_by_row(
@@ -214,8 +170,8 @@ def _check_table_by_row(
     outcomes = []
     ends = np.cumsum([table.num_rows for table in slim])
     for (place, *rule), item in zip(rules_of(suite), suite, strict=True):
-        (found,) = check(_frame(item, source, pa.concat_tables(slim)), (item,))
-        outcomes.append(_outcome(item, passed=found.passed, rows_failed=len(found.failed)))
+        (found,) = check(frame_for(item, source, pa.concat_tables(slim)), (item,))
+        outcomes.append(outcome_of(item, passed=found.passed, rows_failed=len(found.failed)))
         failed = np.sort(found.failed)
         parts = np.split(failed, np.searchsorted(failed, ends[:-1]))
         for shard, (part, end) in enumerate(zip(parts, ends, strict=True)):
@@ -242,47 +198,6 @@ def _quarantine(
     parts = sorted(folder.glob("*.quarantine.parquet"))
     join_shards(folder / "quarantine.parquet", QUARANTINE, parts)
     return taken
-
-
-def _check_table(
-    config: PipelineConfig, source: Path, valid: pa.Table, counts: dict[str, int]
-) -> list[RuleOutcome]:
-    """Return the outcomes of the rules on the whole table of valid rows."""
-    own = tuple(e for e in own_rules(config, by_row=False) if not takes_rows(e))
-    slim_suite = tuple(e for e in table_suite(config) + own if not _needs_texts(e))
-    found = list(zip(slim_suite, check(_slim_frame(valid), slim_suite), strict=True))
-    for item in own:
-        if _needs_texts(item):
-            found += zip((item,), check(_frame(item, source, valid), (item,)), strict=True)
-    total = max(valid.num_rows, 1)
-    shares = pd.DataFrame({"label_share": [count / total for count in counts.values()]})
-    found += zip(_label_suite(config), check(shares, _label_suite(config)), strict=True)
-    return [_outcome(item, passed=each.passed, observed=each.observed) for item, each in found]
-
-
-def _needs_texts(item: Expectation) -> bool:
-    columns = {item.kwargs.get(key) for key in ("column", "column_A", "column_B")}
-    return "text" in columns and not item.type.startswith(_EQUALITY_ALONE)
-
-
-def _slim_frame(slim: pa.Table) -> pd.DataFrame:
-    """Return the rows with a hash in the place of each text, as good as it where equality counts."""
-    types = {pa.int64(): pd.Int64Dtype()} if slim["text"].null_count else {}
-    return pd.DataFrame(slim.select(COLUMNS).to_pandas(types_mapper=types.get))
-
-
-def _frame(item: Expectation, source: Path, slim: pa.Table) -> pd.DataFrame:
-    """Return the frame that a rule on the whole table is judged on, with texts only if it must."""
-    if not _needs_texts(item):
-        return _slim_frame(slim)
-    if slim.num_rows > _MOST_ROWS_WITH_TEXT:
-        raise ConfigError(
-            f"validation.expectations: {item.type}: needs all {slim.num_rows:,} texts in memory at "
-            f"once, above the {_MOST_ROWS_WITH_TEXT:,} that are allowed; use one on single rows"
-        )
-    texts = pq.read_table(source, columns=COLUMNS)
-    fit = pc.is_in(texts["row"], slim["row"].combine_chunks())
-    return pd.DataFrame(texts.filter(fit).to_pandas())
 
 
 def _label_counts(config: PipelineConfig, valid: pa.Table) -> dict[str, int]:

@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from configs.errors import BentoError
 from configs.loading import load_config
 from configs.schema import PipelineConfig
+from tasks.auditing import find_label_errors
 from tasks.building import build_bento
 from tasks.digests import file_digest, folder_digest, value_digest
 from tasks.duplicates import find_duplicates
@@ -58,6 +59,8 @@ STAGES = (
     "ingest",
     "validate",
     "deduplicate",
+    "profile",
+    "audit",
     "split",
     "finetune",
     "evaluate",
@@ -474,7 +477,8 @@ def made(homes: Path, released: ReleasedHomes) -> Made:
     config = load_config(CONFIG)
     dataset = read_dataset(config.data)
     duplicates = find_duplicates(config, dataset, validate_dataset(config, dataset))
-    split = split_rows(config, dataset, duplicates)
+    suspects = find_label_errors(config, dataset, duplicates)
+    split = split_rows(config, dataset, duplicates, suspects)
     checkpoint = fine_tune(config, split)
     evaluation = evaluate_candidate(config, split, checkpoint)
     decision = judge(config.gate, evaluation)
@@ -642,11 +646,15 @@ def test_markup_in_texts_labels_and_names_comes_out_as_text_in_the_report(
     validation = validate_dataset(config, dataset)
     assert validation.rows_quarantined == 1
     duplicates = find_duplicates(config, dataset, validation)
-    split = split_rows(config, dataset, duplicates)
+    suspects = find_label_errors(config, dataset, duplicates)
+    split = split_rows(config, dataset, duplicates, suspects)
     checkpoint = fine_tune(config, split)
     evaluation = evaluate_candidate(config, split, checkpoint)
     decision = judge(config.gate, evaluation)
-    run = Run(config, dataset, validation, duplicates, split, checkpoint, evaluation, decision)
+    run = Run(
+        config, dataset, validation, duplicates, None, suspects, split, checkpoint, evaluation,
+        decision,
+    )  # fmt: skip
     page = write_report(run).read_text(encoding="utf-8")
     references = References(page)
     assert not {"script", "img", "b", "u"} & set(references.elements)

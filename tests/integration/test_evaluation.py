@@ -32,6 +32,7 @@ from tasks.manifests import (
     DuplicateReport,
     EvaluationReport,
     Figure,
+    LabelReport,
     SplitManifest,
     ValidationReport,
 )
@@ -340,6 +341,8 @@ def run_on_confusion(folder: Path) -> Run:
             **made, rows_kept=20, duplicates=0, conflicts=0, near_conflicts=0, outvoted=0,
             relabelled=0, sampled_out=0, near_rows=0, near_clusters=0, groups=0, examples=(),
         ),
+        None,
+        LabelReport(**made, rows=20, rows_judged=0, found=0, listed=0, quarantined=0),
         SplitManifest(
             **made, rows={"test": 20}, label_counts={"test": dict.fromkeys(labels, 5)},
         ),

@@ -16,7 +16,7 @@ from configs.loading import load_config
 from configs.schema import Expectation, PipelineConfig, Validation
 from tasks.ingest import read_dataset
 from tasks.manifests import ValidationReport
-from tasks.suites import build_expectation, declared_expectations, export_suite, load_suite
+from tasks.suites import build_expectation, export_suite, load_suite, with_suite
 from tasks.validation import validate_dataset
 
 ROWS = [
@@ -169,15 +169,18 @@ def test_the_suite_of_a_config_lies_beside_it_and_follows_its_own_expectations(
     written(tmp_path, {"expectations": [NOT_NULL]})
     (tmp_path / "mail.yaml").write_text(
         "name: mail\ndata: {uri: x.csv, labels: [a, b]}\ngate: {accuracy: {min: 0.9}}\n"
-        "validation:\n  suite: suite.json\n  expectations: [{type: expect_column_to_exist}]\n"
+        "validation:\n  suite: suite.json\n"
+        "  expectations: [{type: expect_column_to_exist, kwargs: {column: text}}]\n"
     )
     validation = load_config(tmp_path / "mail.yaml").validation
     assert validation.suite == str(tmp_path / "suite.json")
-    assert declared_expectations(validation) == [
-        ("validation.expectations", Expectation(type="expect_column_to_exist")),
-        (validation.suite, Expectation.model_validate(NOT_NULL)),
-    ]
-    assert declared_expectations(Validation()) == []
+    resolved = with_suite(validation)
+    assert resolved.suite is None
+    assert resolved.expectations == (
+        *validation.expectations,
+        Expectation.model_validate(NOT_NULL),
+    )
+    assert with_suite(Validation()) == Validation()
 
 
 BAD_FILES: dict[str, tuple[Any, str]] = {
@@ -264,9 +267,8 @@ def test_an_expectation_that_cannot_be_used_names_itself_and_its_file(
     kind, kwargs, words = BAD_EXPECTATIONS[case]
     file = written(tmp_path, {"expectations": [{"type": kind, "kwargs": kwargs}]})
     validation = Validation(suite=str(file))
-    ((where, item),) = declared_expectations(validation)
     with pytest.raises(ConfigError) as told:
-        build_expectation(item, where)
+        with_suite(validation)
     (problem,) = told.value.problems
     assert problem.startswith(f"{file}: {kind}: ")
     assert words in problem

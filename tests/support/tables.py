@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.schema import PipelineConfig
+from tasks.auditing import find_label_errors
 from tasks.duplicates import find_duplicates
 from tasks.ingest import SCHEMA
 from tasks.manifests import DatasetManifest, DuplicateReport, SplitManifest, ValidationReport
@@ -39,6 +40,7 @@ def config_of(duplicates: dict[str, Any] | None = None, **split: Any) -> Pipelin
             "gate": {"accuracy": {"min": 0.9}},
             "duplicates": duplicates or {},
             "split": split,
+            "label_errors": {"action": "none"},
         }
     )
 
@@ -72,7 +74,9 @@ def split_of(
     folder: Path, rows: list[Row], config: PipelineConfig, shards: int = 1
 ) -> SplitManifest:
     """Return the manifest of the split of rows."""
-    return split_rows(config, *deduplicated(folder, rows, config, shards=shards))
+    dataset, found = deduplicated(folder, rows, config, shards=shards)
+    labels = find_label_errors(config, dataset, found)
+    return split_rows(config, dataset, found, labels)
 
 
 def side_by_row(manifest: SplitManifest) -> dict[int, str]:
