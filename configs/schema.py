@@ -491,6 +491,31 @@ class Serving(Section):
     )
 
 
+class Workers(Section):
+    """Who works on the shards of a large dataset, side by side."""
+
+    kind: Literal["threads", "processes", "dask"] = Field(
+        "threads",
+        description="threads or processes of this machine, or a Dask cluster, whose workers must "
+        "see the Ekiben home under the same path.",
+    )
+    count: int | None = Field(
+        None, ge=1, le=1024, description="How many at once; by default one a core."
+    )
+    dask_address: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="A Dask scheduler, such as tcp://10.0.0.5:8786; by default one is started here.",
+    )
+
+    @model_validator(mode="after")
+    def _address_is_for_dask(self) -> Self:
+        if self.dask_address is not None and self.kind != "dask":
+            raise ValueError("dask_address is set, but kind is not dask; set kind: dask")
+        return self
+
+
 class Schedule(Section):
     """When `ekiben deploy` runs the pipeline by itself."""
 
@@ -548,6 +573,9 @@ class PipelineConfig(Section):
     gate: Gate = Field(description="The limits a model must reach to become a Bento.")
     serving: Serving = Field(
         default_factory=Serving, description="What the service accepts, and how it is proven."
+    )
+    workers: Workers = Field(
+        default_factory=Workers, description="Who works on the shards of a large dataset."
     )
     schedule: Schedule | None = Field(None, description="When to run by itself, if at all.")
 

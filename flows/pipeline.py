@@ -11,6 +11,7 @@ from prefect.states import Completed, Failed
 from configs.errors import EkibenError
 from configs.schema import PipelineConfig
 from flows import artifacts
+from flows.workers import prefect_workers
 from tasks.auditing import audit
 from tasks.building import build
 from tasks.comparing import compare, profile, remember_profile
@@ -48,7 +49,10 @@ def pipeline(config: PipelineConfig) -> "State[Outcome]":
     """
     artifacts.prepare_logging()
     try:
-        with listening(artifacts.ProgressArtifacts(config)):
+        with (
+            listening(artifacts.ProgressArtifacts(config)),
+            prefect_workers(config.workers),
+        ):
             outcome = run_line(config)
     except EkibenError as error:
         return Failed(message=str(error), data=error)
