@@ -136,7 +136,7 @@ def main(arguments: list[str]) -> None:
         }
         for size in (500,) if quick else (500, 5000):
             for change, inject in changes.items():
-                trials = 5 if quick else 100 if inject is None else 20
+                trials = 5 if quick else 100 if inject is None else 10
                 figures = alarms(texts, size, trials, inject)
                 found.append(
                     {
