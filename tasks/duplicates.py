@@ -39,7 +39,7 @@ KEPT = pa.schema(
 )
 LEFT_OUT = pa.schema([("row", pa.int64()), ("reason", pa.string()), ("of", pa.int64())])
 NEAR = pa.schema([("row", pa.int64()), ("near", pa.int64()), ("jaccard", pa.float64())])
-_SHOWN_PAIRS = 20
+_SHOWN_PAIRS = 10
 Indices = NDArray[np.int64]
 
 

@@ -126,7 +126,7 @@ def quarantine_rows(report: ValidationReport, most: int = 20) -> list[dict[str, 
     return rows
 
 
-def suspect_rows(report: LabelReport | None, most: int = 20) -> list[dict[str, Any]]:
+def suspect_rows(report: LabelReport | None, most: int = 10) -> list[dict[str, Any]]:
     """Return up to `most` probable label errors, worst first, without their text."""
     import pyarrow.parquet as pq
 
