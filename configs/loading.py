@@ -1,6 +1,7 @@
 """Load a config file: safe YAML, bounded in size and aliases, every problem told at once."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +13,35 @@ from configs.schema import PipelineConfig, redact
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 20
+_YAML = "tag:yaml.org,2002:"
+# YAML 1.1 reads 010 as 8 and 1:30 as 90.
+_PLAIN_NUMBER = {_YAML + "int": r"[-+]?(0|[1-9][0-9_]*)", _YAML + "float": r"[^:]*"}
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML without tags, repeated keys, or aliases (a few lines unpack to gigabytes)."""
+    """Safe YAML without tags, merged or repeated keys, numbers other than decimal, or aliases.
+
+    A few lines of aliases unpack to gigabytes; the others say something else than they seem to.
+    """
 
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # so the stubs have it
         if self.check_event(yaml.events.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]  # so the stubs have it
             raise yaml.MarkedYAMLError(
                 problem="aliases (*name) are refused; write the value out",
+                problem_mark=event.start_mark,
+            )
+        if event.tag is not None:
+            raise yaml.MarkedYAMLError(
+                problem=f"tag {_short(event.tag)} is refused; write the value without a tag",
                 problem_mark=event.start_mark,
             )
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise yaml.MarkedYAMLError(
-                problem=f"nested deeper than {MAX_DEPTH} levels",
-                problem_mark=self.peek_event().start_mark,  # type: ignore[no-untyped-call]  # as above
+                problem=f"nested deeper than {MAX_DEPTH} levels", problem_mark=event.start_mark
             )
         try:
             return super().compose_node(parent, index)
@@ -41,14 +52,26 @@ class _StrictLoader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = str(key_node.value)
+            if key_node.tag == _YAML + "merge":
+                raise yaml.MarkedYAMLError(
+                    problem="merge keys (<<) are refused; write the keys out",
+                    problem_mark=key_node.start_mark,
+                )
             if key in seen:
                 raise yaml.MarkedYAMLError(
-                    problem=f"key {key!r} is written twice", problem_mark=key_node.start_mark
+                    problem=f"key {_short(key)} is written twice", problem_mark=key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        plain = _PLAIN_NUMBER.get(node.tag)
+        if plain is not None and re.fullmatch(plain, node.value) is None:
+            raise yaml.MarkedYAMLError(
+                problem=f"number {_short(node.value)} is not decimal; write it so, or put it in "
+                "quotes if it is text",
+                problem_mark=node.start_mark,
+            )
         try:
             return super().construct_object(node, deep)
         except ValueError as error:  # a date or number that does not exist
@@ -56,14 +79,13 @@ class _StrictLoader(yaml.SafeLoader):
                 problem=f"{error}; put it in quotes if it is text", problem_mark=node.start_mark
             ) from None
 
-    def refuse_tag(self, node: yaml.Node) -> Any:
+    def refuse_sign(self, node: yaml.Node) -> Any:
         raise yaml.MarkedYAMLError(
-            problem=f"tag {node.tag!r} is refused; write the value without a tag",
-            problem_mark=node.start_mark,
+            problem="a bare = is no value; put it in quotes", problem_mark=node.start_mark
         )
 
 
-_StrictLoader.add_constructor(None, _StrictLoader.refuse_tag)
+_StrictLoader.add_constructor(_YAML + "value", _StrictLoader.refuse_sign)
 
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> PipelineConfig:
@@ -91,6 +113,7 @@ def explain(error: ValidationError, where: str) -> list[str]:
     lines = []
     for item in error.errors(include_url=False, include_context=False):
         key = ".".join(str(part) for part in item["loc"]) or "the whole file"
+        key = key if key.isprintable() and len(key) <= 80 else _short(key)
         problem = item["msg"].removeprefix("Value error, ")
         problem = problem[0].lower() + problem[1:]
         if item["type"] == "extra_forbidden":
@@ -117,6 +140,8 @@ def _short(value: Any) -> str:
 
 def _read_tree(file: Path) -> dict[str, Any]:
     try:
+        if file.is_fifo():  # it may have no end, and no beginning
+            raise ConfigError(f"{file}: is a named pipe; name a YAML file")
         with file.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
     except OSError as error:
@@ -133,10 +158,15 @@ def _read_tree(file: Path) -> dict[str, Any]:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
         said = ", ".join(part for part in (error.context, error.problem) if part)
+        said = said if len(said) <= 200 else f"{said[:200]}..."
         raise ConfigError(f"{file}: {place}: not usable YAML: {said}") from None
     except yaml.reader.ReaderError as error:
         raise ConfigError(
             f"{file}: character {error.position + 1}: not usable YAML: {error.reason}; remove it"
+        ) from None
+    except (ValueError, OverflowError):  # PyYAML's own, of "\U00110000"
+        raise ConfigError(
+            f"{file}: not usable YAML: an escape names no character; correct it"
         ) from None
     except RecursionError:
         raise ConfigError(f"{file}: not usable YAML: nested too deep; write it flat") from None
@@ -155,7 +185,7 @@ def _lay_over(tree: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {shown}: expected key.path=value, as gate.accuracy.min=0.9")
     try:
         value = yaml.load(raw, Loader=_StrictLoader)  # noqa: S506  (a SafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError):
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError):
         raise ConfigError(
             f"--set {shown}: what follows = is not a YAML value; put it in quotes"
         ) from None

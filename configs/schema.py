@@ -55,7 +55,7 @@ class Cleaning(Section):
         True, description="Turn HTML entities such as `&amp;` into letters."
     )
     remove_control_characters: bool = Field(
-        True, description="Drop control characters other than tab and line ends."
+        True, description="Drop control characters that are no white space."
     )
     collapse_whitespace: bool = Field(
         True, description="Turn each run of white space into one space and strip both ends."

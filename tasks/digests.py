@@ -29,7 +29,8 @@ def file_digest(path: Path) -> str:
 def folder_digest(folder: Path) -> str:
     """Return the SHA-256, in hex, of the sorted lines `digest  relative/path` of all its files."""
     lines = [f"{digest}  {name}\n" for name, digest in sorted(file_digests(folder).items())]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    # A file's name may hold bytes that are no text.
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def file_digests(folder: Path) -> dict[str, str]:

@@ -64,7 +64,7 @@ def _records(
             first, size = records.line_num + 1, 0
     except csv.Error as error:
         last = records.line_num
-        place = f"line {last}" if last <= first else f"lines {first} to {last}"
+        place = f"lines {first} to {last}" if last > first else f"line {first}"
         refuse(
             path,
             f"{place}: {error}; mend it, or set data.quoting: none if quotes are plain letters "

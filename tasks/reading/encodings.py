@@ -1,6 +1,8 @@
 """Open a text file in its declared encoding, and tell where a file is not in it."""
 
 import codecs
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NoReturn, TextIO
@@ -29,22 +31,29 @@ def _mark(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("ekiben-mark", _mark)
 
 
-def open_text(path: Path, data: Data, newline: str | None, errors: str = "strict") -> TextIO:
+@contextmanager
+def open_text(
+    path: Path, data: Data, newline: str | None, errors: str = "strict"
+) -> Iterator[TextIO]:
     """Open a text file behind its byte order mark, which is never the first letter of a column.
 
     Raises:
-        DataError: if the mark is one of another encoding than declared.
+        DataError: if the mark is one of another encoding than declared, or lacks.
     """
     with path.open("rb") as file:
         start = file.read(4)
+    declared = codecs.lookup(data.encoding).name
     marked = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
-    if marked is None:
-        return path.open(encoding=data.encoding, errors=errors, newline=newline)
-    if _family(marked) != _family(codecs.lookup(data.encoding).name):
+    if marked is None and start and declared in ("utf-16", "utf-32"):
+        cure = f"set data.encoding to {declared}-le or {declared}-be"
+        refuse(path, f"is not {data.encoding} (it starts with no byte order mark); {cure}")
+    if marked is not None and _family(marked) != _family(declared):
         refuse(path, f"starts with the mark of {_family(marked)}; set data.encoding to that")
-    stream = path.open(encoding=marked, errors=errors, newline=newline)
-    stream.read(1)
-    return stream
+    encoding = marked or data.encoding
+    with path.open(encoding=encoding, errors=errors, newline=newline) as stream:
+        if marked is not None:
+            stream.read(1)
+        yield stream
 
 
 def _family(encoding: str) -> str:

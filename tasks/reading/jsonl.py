@@ -22,7 +22,7 @@ def read_jsonl(path: Path, data: Data) -> Iterator[Row]:
         with open_text(path, data, newline="\n") as stream:
             lines = iter(partial(stream.readline, MAX_RECORD_CHARACTERS + 1), "")
             for line_number, line in enumerate(lines, start=1):
-                if line.isspace():
+                if line.isspace() and len(line) <= MAX_RECORD_CHARACTERS:
                     continue
                 number += 1
                 try:

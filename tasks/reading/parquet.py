@@ -7,10 +7,11 @@ from typing import Any
 from configs.schema import Data
 from tasks.reading.columns import positions, require_declared
 from tasks.reading.refusals import refuse
-from tasks.reading.rows import Row
+from tasks.reading.rows import MAX_FIELD_CHARACTERS, Row
 
 _BATCH_ROWS = 256
 _BATCH_BYTES = 64_000_000
+_MAX_BYTES = 4 * MAX_FIELD_CHARACTERS
 _BUFFER_BYTES = 1_000_000
 _SHOWN_CHARACTERS = 80
 
@@ -22,15 +23,17 @@ def read_parquet(path: Path, data: Data) -> Iterator[Row]:
     try:
         with _open(path) as file:
             _require_fit(path, file, data)
-            wanted = list(data.read_columns)
             number = unpacked = 0
-            for batch in _batches(path, file, wanted):
+            for columns in _batches(path, file, list(data.read_columns)):
                 # The metadata counts a repeated text once; its copies are counted here.
-                unpacked += batch.nbytes
+                unpacked += sum(column.nbytes for column in columns)
                 _require_small(path, unpacked, data)
-                columns = [_texts(batch.column(name)) for name in wanted]
-                yield from map(Row, range(number + 1, number + batch.num_rows + 1), *columns)
-                number += batch.num_rows
+                for column in columns:
+                    _require_short(path, number, column)
+                rows = len(columns[0])
+                values = [column.to_pylist() for column in columns]
+                yield from map(Row, range(number + 1, number + rows + 1), *values)
+                number += rows
             if number != file.metadata.num_rows:
                 raise pa.ArrowInvalid(f"{number} rows of {file.metadata.num_rows}")
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -72,7 +75,13 @@ def _is_text(kind: Any) -> bool:
 
     if types.is_dictionary(kind):
         return _is_text(kind.value_type)
-    known = (types.is_string, types.is_large_string, types.is_integer, types.is_null)
+    known = (
+        types.is_string,
+        types.is_large_string,
+        types.is_string_view,
+        types.is_integer,
+        types.is_null,
+    )
     return any(is_of(kind) for is_of in known)
 
 
@@ -85,36 +94,51 @@ def _require_small(path: Path, unpacked: int, data: Data) -> None:
         )
 
 
-def _batches(path: Path, file: Any, wanted: list[str]) -> Iterator[Any]:
-    """Yield the row groups in batches, of fewer rows where one long text may stand in every row."""
-    for group in range(file.num_row_groups):
-        rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // _longest_repeated(path, group, wanted)))
-        yield from file.iter_batches(batch_size=rows, row_groups=[group], columns=wanted)
+def _require_short(path: Path, before: int, column: Any) -> None:
+    """Refuse a text that has too many bytes in any letters, before it is made a string."""
+    import pyarrow.compute as pc
+
+    lengths = pc.binary_length(column)
+    longest = pc.max(lengths).as_py() or 0
+    if longest > _MAX_BYTES:
+        number = before + 1 + pc.index(lengths, longest).as_py()
+        refuse(path, f"row {number} has a field of {longest} bytes; split or drop it")
 
 
-def _longest_repeated(path: Path, group: int, wanted: list[str]) -> int:
-    """Return the bytes of the longest text that the dictionaries of a row group hold."""
+def _batches(path: Path, file: Any, wanted: list[str]) -> Iterator[list[Any]]:
+    """Yield the columns in batches of rows, once no text that stands in many rows is too long."""
+    with _open(path, read_dictionary=wanted) as repeats:
+        for group in range(file.num_row_groups):
+            longest = max(_longest_repeated(repeats, group, name) for name in wanted)
+            if longest > _MAX_BYTES:
+                refuse(
+                    path, f"row group {group + 1} has a field of {longest} bytes; split or drop it"
+                )
+            rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // longest))
+            for batch in file.iter_batches(batch_size=rows, row_groups=[group], columns=wanted):
+                yield [_strings(batch.column(name)) for name in wanted]
+
+
+def _longest_repeated(repeats: Any, group: int, name: str) -> int:
+    """Return the bytes of the longest text in the dictionary of a column, or 1 without one."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    with _open(path, read_dictionary=wanted) as file:
-        batch = next(file.iter_batches(batch_size=1, row_groups=[group], columns=wanted), None)
-    columns = () if batch is None else batch.columns
-    lengths = [
-        pc.max(pc.binary_length(column.dictionary)).as_py() or 1
-        for column in columns
-        if pa.types.is_dictionary(column.type) and not pa.types.is_integer(column.type.value_type)
-    ]
-    return max(lengths, default=1)
+    try:
+        batch = next(repeats.iter_batches(batch_size=1, row_groups=[group], columns=[name]))
+    except (StopIteration, pa.ArrowException, OSError):  # no rows, no repeats, or not readable
+        return 1
+    column = batch.column(name)
+    if not pa.types.is_dictionary(column.type) or pa.types.is_integer(column.type.value_type):
+        return 1
+    return pc.max(pc.binary_length(column.dictionary)).as_py() or 1
 
 
-def _texts(column: Any) -> list[str | None]:
-    """Return the values of a column as text, as `as_text` does for one value."""
+def _strings(column: Any) -> Any:
+    """Return the values of a column as strings, as `as_text` does for one value."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if pa.types.is_integer(column.type):
-        column = column.cast(pa.string())
-    values: list[str | None] = column.to_pylist()
-    return values
+    is_string = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    return column if is_string else column.cast(pa.string())

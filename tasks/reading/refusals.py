@@ -13,8 +13,9 @@ _SHOWN_CHARACTERS = 30
 
 def refuse(path: Path | str, problem: str) -> NoReturn:
     """Raise the DataError that tells a problem of a source."""
-    place = str(path)
-    raise DataError(f"{place if place.isprintable() else ascii(place)}: {problem}") from None
+    letters = f"{path}: {problem}"
+    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in letters)
+    raise DataError(line) from None
 
 
 def refuse_more(path: Path | str, data: Data) -> NoReturn:

@@ -197,7 +197,7 @@ REFUSED: dict[str, tuple[str, bytes, dict[str, Any], str]] = {
     ),
     "UTF-16 read as UTF-8": (
         "x.csv", "text,label\n".encode("utf-16-le"), {"encoding": "utf-16"},
-        "is not utf-16 (UTF-16 stream does not start with BOM); set data.encoding to what it was ",
+        "is not utf-16 (it starts with no byte order mark); set data.encoding to utf-16-le or ",
     ),
     "another format than declared": (
         "x.csv", b"\x89PNG", {"format": "parquet"}, "is not a readable Parquet file (",
