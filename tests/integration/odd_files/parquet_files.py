@@ -74,7 +74,8 @@ def shapes() -> Iterator[OddFile]:
         content = parquet_of(TEXTS, LABELS, compression=packing)
         yield read(f"Parquet packed by {packing}", "x.parquet", content, *ROWS)
     hows: dict[str, dict[str, Any]] = {
-        "a row group a row": {"row_group_size": 1}, "pages of a row": {"data_page_size": 1, "write_batch_size": 1},
+        "a row group a row": {"row_group_size": 1},
+        "pages of a row": {"data_page_size": 1, "write_batch_size": 1},
         "version 1.0": {"version": "1.0"}, "pages of version 2": {"data_page_version": "2.0"},
         "checksums": {"write_page_checksum": True}, "no statistics": {"write_statistics": False},
         "deltas": {"column_encoding": "DELTA_BYTE_ARRAY", "use_dictionary": False},
