@@ -325,7 +325,7 @@ class LabelErrors(Section):
         5, ge=2, le=20, description="Parts of the rows; each is judged by a model of the others."
     )
     max_rows: int = Field(
-        20_000, ge=10, le=1_000_000, description="Most rows judged, chosen by content hash."
+        10_000, ge=10, le=1_000_000, description="Most rows judged, chosen by content hash."
     )
 
 
