@@ -22,7 +22,7 @@ unit: .venv/installed-for-tests
 	$(BIN)/pytest tests/unit
 
 slow: .venv/installed-for-tests
-	$(BIN)/pytest tests/integration tests/e2e
+	EKIBEN_SLOW_EXAMPLES=20000 $(BIN)/pytest tests/integration tests/e2e
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "Setting up .venv (once; some minutes)"

@@ -55,8 +55,9 @@ def read_rows(path: Path, data: Data) -> Iterator[Row]:
         if not is_there:  # a pipe or device is never opened: it may have no end
             expected = "a folder with one folder a label" if kind == "folder" else f"a {kind} file"
             refuse(path, f"expected {expected}; correct data.uri or data.format")
+        most = data.max_rows
         for row in _READERS[kind](path, data):
-            if row.number > data.max_rows:
+            if row.number > most:
                 refuse_more(path, data)
             check_characters(path, row)
             yield row

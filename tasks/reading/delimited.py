@@ -17,51 +17,35 @@ def read_delimited(path: Path, data: Data) -> Iterator[Row]:
     """Yield the rows of a CSV or TSV file; a line with nothing at all on it is none."""
     tabbed = data.format == "tsv" or (data.format == "auto" and path.suffix.lower() == ".tsv")
     delimiter = data.delimiter or ("\t" if tabbed else ",")
+    first, number = 1, 0
+    csv.field_size_limit(MAX_FIELD_CHARACTERS)
     try:
         with open_text(path, data, newline="") as stream:
-            records = _records(path, stream, delimiter, data)
+            lines = _Lines(stream)
+            records = csv.reader(
+                lines,
+                delimiter=delimiter,
+                quoting=csv.QUOTE_NONE if data.quoting == "none" else csv.QUOTE_MINIMAL,
+                strict=True,
+            )
             columns = _columns(path, records, data)
             width = len(columns)
             cure = ", or data.delimiter if they are not split" if width == 1 else ""
             values = itemgetter(*positions(path, columns, data, cure))
-            for number, (line, record) in enumerate(records, start=1):
-                if len(record) != width:
+            first, lines.held = records.line_num + 1, 0
+            for record in records:
+                if len(record) == width:
+                    number += 1
+                    yield Row(number, *values(record))
+                elif record:
                     refuse(
                         path,
-                        f"row {number} (line {line}) has {len(record)} fields where {width} were "
-                        "expected; mend the row, or set data.delimiter and data.quoting",
+                        f"row {number + 1} (line {first}) has {len(record)} fields where {width} "
+                        "were expected; mend the row, or set data.delimiter and data.quoting",
                     )
-                yield Row(number, *values(record))
+                first, lines.held = records.line_num + 1, 0
     except UnicodeError as error:
         refuse_encoding(path, data, error, newline="")
-
-
-def _records(
-    path: Path, stream: TextIO, delimiter: str, data: Data
-) -> Iterator[tuple[int, list[str]]]:
-    """Yield each record with the number of its first line; an open quote may span many lines."""
-    first, size = 1, 0
-
-    def lines() -> Iterator[str]:
-        nonlocal size
-        while line := stream.readline(MAX_RECORD_CHARACTERS + 1):
-            size += len(line)
-            if size > MAX_RECORD_CHARACTERS:
-                raise csv.Error(f"a record of more than {MAX_RECORD_CHARACTERS} characters")
-            yield line
-
-    csv.field_size_limit(MAX_FIELD_CHARACTERS)
-    records = csv.reader(
-        lines(),
-        delimiter=delimiter,
-        quoting=csv.QUOTE_NONE if data.quoting == "none" else csv.QUOTE_MINIMAL,
-        strict=True,
-    )
-    try:
-        for record in records:
-            if record:
-                yield first, record
-            first, size = records.line_num + 1, 0
     except csv.Error as error:
         last = records.line_num
         place = f"lines {first} to {last}" if last > first else f"line {first}"
@@ -72,10 +56,26 @@ def _records(
         )
 
 
-def _columns(path: Path, records: Iterator[tuple[int, list[str]]], data: Data) -> list[str]:
+class _Lines:
+    """The lines of a stream, as long as a record does not hold too much: an open quote spans many."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.held = 0
+        """Characters of the record that is being read."""
+        self._read = stream.readline
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self._read(MAX_RECORD_CHARACTERS + 1):
+            self.held += len(line)
+            if self.held > MAX_RECORD_CHARACTERS:
+                raise csv.Error(f"a record of more than {MAX_RECORD_CHARACTERS} characters")
+            yield line
+
+
+def _columns(path: Path, records: Iterator[list[str]], data: Data) -> list[str]:
     if not data.header:
         return list(data.columns or ())
-    _, header = next(records, (0, None))
+    header = next((record for record in records if record), None)
     if header is None:
         refuse(path, "is empty; expected a header line and rows")
     if any("\0" in name for name in header):

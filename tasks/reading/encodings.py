@@ -65,8 +65,8 @@ def refuse_encoding(path: Path, data: Data, error: UnicodeError, newline: str | 
     """Raise the DataError of a text file that is not in its declared encoding, naming the line."""
     found = str(error)
     if isinstance(error, UnicodeDecodeError):
-        line = _line_of_error(path, data, newline)
-        found = f"line {line}, byte 0x{error.object[error.start]:02x}: {error.reason}"
+        place = _place_of_error(path, data, newline)
+        found = f"{place}byte 0x{error.object[error.start]:02x}: {error.reason}"
     refuse(
         path,
         f"is not {data.encoding} ({found}); set data.encoding to what it was written in, such as "
@@ -74,11 +74,14 @@ def refuse_encoding(path: Path, data: Data, error: UnicodeError, newline: str | 
     )
 
 
-def _line_of_error(path: Path, data: Data, newline: str | None) -> int:
+def _place_of_error(path: Path, data: Data, newline: str | None) -> str:
     line = 1
-    with open_text(path, data, newline, errors="ekiben-mark") as stream:
-        for piece in iter(partial(stream.readline, 1 << 16), ""):
-            if _NO_CHARACTER in piece:
-                break
-            line += piece.endswith(("\n", "\r"))
-    return line
+    try:
+        with open_text(path, data, newline, errors="ekiben-mark") as stream:
+            for piece in iter(partial(stream.readline, 1 << 16), ""):
+                if _NO_CHARACTER in piece:
+                    break
+                line += piece.endswith(("\n", "\r"))
+    except UnicodeError:  # some codecs know no other way than to stop
+        return ""
+    return f"line {line}, "

@@ -39,17 +39,17 @@ def check_characters(path: Path | str, row: Row) -> None:
     for value in row[1:]:
         if value is None:
             continue
-        if "\0" in value:
-            refuse(
-                path,
-                f"row {row.number} holds a NUL character, which no text has; mend the row, or set "
-                "data.encoding",
-            )
         if len(value) > MAX_FIELD_CHARACTERS:
             refuse(
                 path,
                 f"row {row.number} has a field of {len(value)} characters, above "
                 f"{MAX_FIELD_CHARACTERS}; split or drop it",
+            )
+        if "\0" in value:
+            refuse(
+                path,
+                f"row {row.number} holds a NUL character, which no text has; mend the row, or set "
+                "data.encoding",
             )
         if not value.isascii() and _is_broken(value):
             refuse(
