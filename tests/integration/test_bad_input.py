@@ -118,7 +118,8 @@ def _sql(id_: str, content: Content, query: str, place: str, cure: str, **config
 
 def _invalid(id_: str, content: Content, place: str, cure: str, **other: Any) -> Case:
     """Return a case of a table that can be read and is not fit to train on."""
-    return _table(id_, content, place, cure, keeps=("ingest", "validate"), **other)
+    keeps = other.pop("keeps", ("ingest", "validate"))
+    return _table(id_, content, place, cure, keeps=keeps, **other)
 
 
 def _rows(count: int = 200, labels: tuple[str, ...] = ("ham", "spam")) -> list[tuple[str, str]]:
@@ -542,7 +543,8 @@ VALIDATION = [
             "type": "expect_column_unique_value_count_to_be_between",
             "kwargs": {"column": "label", "min_value": 3}}]}),
     _invalid("a label that falls into no test split", _csv(_rows(20)), "test split",
-        "add rows of it", config={"validation.min_rows": 10}),
+        "add rows of it", config={"validation.min_rows": 10},
+        keeps=("ingest", "validate", "deduplicate", "profile", "audit")),
     _invalid("every text under two labels", _csv([*_rows(), *_rows(labels=("spam", "ham"))]),
         "every text stands under two labels", "mend the labels"),
     _invalid("too few rows, in a run of Prefect's", _csv(_rows(50)), "50 valid rows", "add rows or",
