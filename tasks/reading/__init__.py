@@ -5,6 +5,7 @@ without a word. These readers refuse instead, naming file, row and cure.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from configs.schema import Data
@@ -55,12 +56,12 @@ def read_rows(path: Path, data: Data) -> Iterator[Row]:
         if not is_there:  # a pipe or device is never opened: it may have no end
             expected = "a folder with one folder a label" if kind == "folder" else f"a {kind} file"
             refuse(path, f"expected {expected}; correct data.uri or data.format")
-        most = data.max_rows
-        for row in _READERS[kind](path, data):
-            if row.number > most:
-                refuse_more(path, data)
+        rows = _READERS[kind](path, data)
+        for row in islice(rows, data.max_rows):
             check_characters(path, row)
             yield row
+        if next(rows, None) is not None:
+            refuse_more(path, data)
     except OSError as error:
         refuse(path, f"cannot be read ({error.strerror}); check its permissions and the disk")
 

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import TextIO
@@ -32,18 +33,20 @@ def read_delimited(path: Path, data: Data) -> Iterator[Row]:
             width = len(columns)
             cure = ", or data.delimiter if they are not split" if width == 1 else ""
             values = itemgetter(*positions(path, columns, data, cure))
+            no_group = (None,) if data.group_column is None else ()
             first, lines.held = records.line_num + 1, 0
             for record in records:
                 if len(record) == width:
                     number += 1
-                    yield Row(number, *values(record))
+                    yield Row._make((number, *values(record), *no_group))
                 elif record:
                     refuse(
                         path,
                         f"row {number + 1} (line {first}) has {len(record)} fields where {width} "
                         "were expected; mend the row, or set data.delimiter and data.quoting",
                     )
-                first, lines.held = records.line_num + 1, 0
+                first = records.line_num + 1
+                lines.held = 0
     except UnicodeError as error:
         refuse_encoding(path, data, error, newline="")
     except csv.Error as error:
@@ -59,16 +62,19 @@ def read_delimited(path: Path, data: Data) -> Iterator[Row]:
 class _Lines:
     """The lines of a stream, as long as a record does not hold too much: an open quote spans many."""
 
+    __slots__ = ("_lines", "held")
+
     def __init__(self, stream: TextIO) -> None:
         self.held = 0
         """Characters of the record that is being read."""
-        self._read = stream.readline
+        self._lines = iter(partial(stream.readline, MAX_RECORD_CHARACTERS + 1), "")
 
     def __iter__(self) -> Iterator[str]:
-        while line := self._read(MAX_RECORD_CHARACTERS + 1):
-            self.held += len(line)
-            if self.held > MAX_RECORD_CHARACTERS:
-                raise csv.Error(f"a record of more than {MAX_RECORD_CHARACTERS} characters")
+        most = MAX_RECORD_CHARACTERS
+        for line in self._lines:
+            self.held = held = self.held + len(line)
+            if held > most:
+                raise csv.Error(f"a record of more than {most} characters")
             yield line
 
 

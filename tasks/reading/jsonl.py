@@ -17,6 +17,7 @@ def read_jsonl(path: Path, data: Data) -> Iterator[Row]:
     """Yield the rows of a JSON Lines file; a blank line is none."""
     roles = data.read_columns
     members = itemgetter(*roles)
+    no_group = (None,) if data.group_column is None else ()
     number = 0
     try:
         with open_text(path, data, newline="\n") as stream:
@@ -32,7 +33,7 @@ def read_jsonl(path: Path, data: Data) -> Iterator[Row]:
                 if not TEXT_TYPES.issuperset(map(type, values)):
                     where = f"{path}: row {number} (line {line_number})"
                     values = tuple(map(partial(as_text, where), roles, values))
-                yield Row(number, *values)
+                yield Row._make((number, *values, *no_group))
     except UnicodeError as error:
         refuse_encoding(path, data, error, newline="\n")
 

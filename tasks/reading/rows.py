@@ -51,17 +51,13 @@ def check_characters(path: Path | str, row: Row) -> None:
                 f"row {row.number} holds a NUL character, which no text has; mend the row, or set "
                 "data.encoding",
             )
-        if not value.isascii() and _is_broken(value):
+        if value.isascii():
+            continue
+        try:
+            value.encode()
+        except UnicodeEncodeError:
             refuse(
                 path,
                 f"row {row.number} holds half of a surrogate pair, which is no character; "
                 "write the source again as UTF-8",
             )
-
-
-def _is_broken(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
