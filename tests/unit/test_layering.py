@@ -143,9 +143,10 @@ def installed() -> Mapping[str, set[str]]:
 
 
 def declared() -> set[str]:
-    """Return the normalised names of what pyproject.toml declares."""
+    """Return the normalised names of what pyproject.toml declares, with what is said to be extra."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
+    lines = project["dependencies"] + project["optional-dependencies"]["dask"]
+    return {canonicalize_name(Requirement(line).name) for line in lines}
 
 
 def third_party(folders: tuple[str, ...]) -> set[str]:
