@@ -23,6 +23,7 @@ from sklearn.metrics import (
 )
 
 from configs.schema import PipelineConfig
+from tasks.auditing import SUSPECTS
 from tasks.evaluation import evaluate_candidate
 from tasks.figures import confusion_of, measure
 from tasks.gate import judge
@@ -314,6 +315,7 @@ def test_figures_stand_in_the_report_as_worked_out_by_hand(tmp_path: Path) -> No
 def run_on_confusion(folder: Path) -> Run:
     """Return a run whose evaluation has the confusion matrix above, decided and not built."""
     pq.write_table(QUARANTINE.empty_table(), folder / "quarantine.parquet")
+    pq.write_table(SUSPECTS.empty_table(), folder / "suspects.parquet")
     made: dict[str, Any] = {"key": "4" * 64, "parents": {}, "folder": folder, "files": {}}
     predicted, actual = ids_of(CONFUSION)
     labels = ("a", "b", "c", "d")
