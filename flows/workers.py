@@ -1,5 +1,6 @@
 """Who works on the shards: threads or processes of this machine, or a Dask cluster, by Prefect."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
@@ -41,10 +42,12 @@ def prefect_workers(settings: Workers) -> Iterator[None]:
 
 
 def _runner(settings: Workers) -> TaskRunner[Any]:
+    # Prefect's own default is a thread a task, which would hold every shard in memory at once.
+    count = settings.count or os.cpu_count() or 1
     if settings.kind == "threads":
-        return ThreadPoolTaskRunner(max_workers=settings.count)
+        return ThreadPoolTaskRunner(max_workers=count)
     if settings.kind == "processes":
-        return ProcessPoolTaskRunner(max_workers=settings.count)
+        return ProcessPoolTaskRunner(max_workers=count)
     try:
         from prefect_dask.task_runners import DaskTaskRunner
     except ImportError:
@@ -54,4 +57,4 @@ def _runner(settings: Workers) -> TaskRunner[Any]:
         ) from None
     if settings.dask_address is not None:
         return DaskTaskRunner(address=settings.dask_address)
-    return DaskTaskRunner(cluster_kwargs={"n_workers": settings.count, "dashboard_address": None})
+    return DaskTaskRunner(cluster_kwargs={"n_workers": count, "dashboard_address": None})

@@ -13,9 +13,11 @@ import pytest
 
 from configs.errors import ConfigError, DataError
 from configs.schema import PipelineConfig
+from tasks import table_rules
+from tasks.expectations import check
 from tasks.ingest import read_dataset
 from tasks.manifests import ValidationReport
-from tasks.row_rules import QUARANTINE
+from tasks.row_rules import QUARANTINE, row_suite
 from tasks.validation import quarantined_rows, require_valid, validate_dataset
 
 Pairs = list[tuple[str | None, str | None]]
@@ -28,14 +30,14 @@ GOOD: Pairs = [(f"a plain text, number {i}", ("ham", "spam")[i % 2]) for i in ra
 def validate(homes: Path) -> Validate:
     """Return a function that validates (text, label) pairs under a `validation` section."""
 
-    def run(pairs: Pairs, **section: Any) -> ValidationReport:
+    def run(pairs: Pairs, data: dict[str, Any] | None = None, **section: Any) -> ValidationReport:
         source = homes / "rows.parquet"
         records = [{"text": text, "label": label} for text, label in pairs]
         pq.write_table(pa.Table.from_pylist(records, schema=COLUMNS), source)
         config = PipelineConfig.model_validate(
             {
                 "name": "tried",
-                "data": {"uri": str(source), "labels": ["ham", "spam"]},
+                "data": {"uri": str(source), "labels": ["ham", "spam"], **(data or {})},
                 "validation": {"min_rows": 2, **section},
                 "gate": {"accuracy": {"min": 0.5}},
             }
@@ -358,3 +360,51 @@ def _content(file: Path) -> str:
     if file.suffix == ".parquet":
         return str(pq.read_table(file).to_pylist())
     return file.read_text(encoding="utf-8")
+
+
+def test_verdicts_and_counts_are_those_of_one_run_over_every_row(validate: Validate) -> None:
+    draw = np.random.default_rng(3)
+    texts = ["", " ", "\u3000", "\x85", "\t\n", "ab", "abc", "a b", "x" * 30, "\U0001f371", None]
+    labels = ["ham", "spam", "eggs", "", None]
+    pairs: Pairs = [
+        (texts[draw.integers(len(texts))], labels[draw.choice(5, p=[0.4, 0.4, 0.1, 0.05, 0.05])])
+        for _ in range(2500)
+    ]
+    own = [expectation("expect_column_values_to_not_match_regex", column="text", regex="b$")]
+    section = {
+        "min_characters": 2, "max_characters": 20, "expectations": own,
+        "max_quarantine_fraction": 1.0, "max_duplicate_fraction": 1.0,
+    }  # fmt: skip
+    cleaning = {"collapse_whitespace": False, "remove_control_characters": False}
+    report = validate(pairs, data={"shard_rows": 1000, "cleaning": cleaning}, **section)
+    config = PipelineConfig.model_validate(
+        {
+            "name": "tried", "data": {"uri": "x", "labels": ["ham", "spam"]},
+            "gate": {"accuracy": {"min": 0.5}}, "validation": section,
+        }
+    )  # fmt: skip
+    frame = pd.DataFrame(pairs, columns=["text", "label"]).assign(row=range(1, 2501))
+    suite = row_suite(config) + config.validation.expectations
+    expected = check(frame, suite)
+    assert [(rule.rule, rule.rows_failed, rule.passed) for rule in report.rules[: len(suite)]] == [
+        (item.type, len(found.failed), found.passed)
+        for item, found in zip(suite, expected, strict=True)
+    ]
+    lines = pq.read_table(report.path("quarantine.parquet"))
+    told = {(line["rule"], line["column"], line["row"]) for line in lines.to_pylist()}
+    assert told == {
+        (item.type, item.kwargs["column"], int(position) + 1)
+        for item, found in zip(suite, expected, strict=True)
+        for position in found.failed
+    }
+
+
+def test_an_expectation_that_needs_too_many_texts_at_once_is_refused(
+    validate: Validate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = [
+        expectation("expect_column_distinct_values_to_be_in_set", column="text", value_set=["a"])
+    ]
+    monkeypatch.setattr(table_rules, "_MOST_ROWS_WITH_TEXT", 19)
+    with pytest.raises(ConfigError, match="needs all 20 texts in memory at once, above the 19"):
+        validate(GOOD, expectations=own)

@@ -11,6 +11,10 @@ from typing import Any
 
 import pytest
 
+from configs.errors import ConfigError
+from configs.schema import Workers
+from flows.workers import prefect_workers
+
 ROOT = Path(__file__).resolve().parents[2]
 LINE = """
 import json, os, sys
@@ -117,3 +121,12 @@ def test_threads_processes_and_a_cluster_make_the_same_files(rows: Path, tmp_pat
     assert answers["threads"] == answers["processes"] == answers["dask"]
     _, validated, *_ = answers["threads"]
     assert set(validated) == {"quarantine.parquet", "suite.json"}
+
+
+def test_dask_without_its_package_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "prefect_dask.task_runners", None)
+    with (
+        pytest.raises(ConfigError, match="dask needs the package prefect-dask; run `pip install"),
+        prefect_workers(Workers(kind="dask")),
+    ):
+        pass
