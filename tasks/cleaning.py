@@ -7,8 +7,9 @@ was trained on. The libraries that know Chinese are imported where a config asks
 import html
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any, Literal, cast
 
 # C0 and C1 controls and DEL, without those that are white space: dropping one would join two words.
@@ -17,36 +18,58 @@ _HAN = re.compile("[\u3007\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U000323af]+")
 _MOST_PASSES = 8
 
 
+Step = tuple[str, Callable[[str], str]]
+
+
 def clean(text: str, switches: Mapping[str, Any]) -> str:
-    """Return the text with the switches of `data.cleaning` applied until nothing more changes.
+    """Return the text with the switches of `data.cleaning` applied until nothing more changes."""
+    return apply(steps_of(switches), text)
+
+
+def apply(steps: Sequence[Step], text: str, changed: Counter[str] | None = None) -> str:
+    """Return the text after the steps, repeated until nothing more changes.
 
     Repeating makes cleaning idempotent: `&amp;lt;` becomes `<` at once, so that a text that was
     cleaned before (a row replayed from the test split) passes through unchanged. A text that still
-    changes after eight passes, which takes eight nested entities, is left as it is then.
+    changes after eight passes, which takes eight nested entities, is left as it is then. Each step
+    that changes the text is counted once in `changed`.
     """
+    at_work = set()
     for _ in range(_MOST_PASSES):
-        cleaned = _clean_once(text, switches)
-        if cleaned == text:
+        before = text
+        for name, step in steps:
+            after = step(text)
+            if after != text:
+                at_work.add(name)
+                text = after
+        if text == before:
             break
-        text = cleaned
+    if changed is not None and at_work:
+        changed.update(at_work)
     return text
 
 
-def _clean_once(text: str, switches: Mapping[str, Any]) -> str:
+def steps_of(switches: Mapping[str, Any]) -> list[Step]:
+    """Return the steps that are switched on, in their order, by the name of the switch."""
+    steps: list[Step] = []
     if switches["unescape_html"]:
-        text = html.unescape(text)
+        steps.append(("unescape_html", html.unescape))
     if switches["unicode"] != "none":
         form = cast("Literal['NFC', 'NFKC']", switches["unicode"])
-        text = unicodedata.normalize(form, text)
+        steps.append(("unicode", partial(unicodedata.normalize, form)))
     if switches["remove_control_characters"]:
-        text = _CONTROL.sub("", text)
+        steps.append(("remove_control_characters", partial(_CONTROL.sub, "")))
     if switches["collapse_whitespace"]:
-        text = " ".join(text.split())
-    if switches["chinese"] != "none" and not text.isascii():
-        text = _converter(switches["chinese"])(text)
+        steps.append(("collapse_whitespace", lambda text: " ".join(text.split())))
+    if switches["chinese"] != "none":
+        steps.append(("chinese", partial(_converted, switches["chinese"])))
     if switches["pinyin"]:
-        text = _HAN.sub(_pinyin, text)
-    return text
+        steps.append(("pinyin", partial(_HAN.sub, _pinyin)))
+    return steps
+
+
+def _converted(form: Literal["simplified", "traditional"], text: str) -> str:
+    return text if text.isascii() else _converter(form)(text)
 
 
 @cache

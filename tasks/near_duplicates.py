@@ -11,14 +11,14 @@ from tasks.shingles import jaccard, shingles
 
 Indices = NDArray[np.int64]
 _MOST_PAIRS = 200_000  # whose texts are in memory at once
+_REACH = 32
 
 
 def candidates(keys: NDArray[np.uint64], rows: Indices) -> Indices:
     """Return pairs [n_pairs, 2] of `rows` that have the same key; `keys` [n_rows] is one band.
 
     Each row of a run of equal keys is paired with the run's first row and with the one before it,
-    so that the pairs grow with the rows, not with their square, and yet connect those that belong
-    together.
+    so that the pairs grow with the rows, not with their square.
     """
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
@@ -34,6 +34,26 @@ def candidates(keys: NDArray[np.uint64], rows: Indices) -> Indices:
         ]
     )
     return distinct(pairs)
+
+
+def further_candidates(keys: NDArray[np.uint64], rows: Indices, cluster: Indices) -> Indices:
+    """Return the pairs that `candidates` left out, as far as `cluster` [n_rows] tells them apart.
+
+    A run that holds two kinds of texts by turns hides the copies of each kind behind the other, so
+    a row is compared with 32 before it; a longer run is all but always one text made a thousand
+    times, whose rows are in one cluster already.
+    """
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    found = [np.empty((0, 2), dtype=np.int64)]
+    for step in range(2, min(_REACH, len(rows) - 1) + 1):
+        later = np.flatnonzero(ordered[step:] == ordered[:-step]) + step
+        if not len(later):
+            break
+        one, other = order[later - step], order[later]
+        apart = cluster[one] != cluster[other]
+        found.append(np.stack([rows[one[apart]], rows[other[apart]]], axis=1))
+    return distinct(np.concatenate(found))
 
 
 def distinct(pairs: Indices) -> Indices:

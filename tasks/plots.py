@@ -6,11 +6,28 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tasks.manifests import CheckpointManifest, EvaluationReport, RuleVerdict
+from tasks.waterfall import DataStep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 INK, ACCENT, SECOND, FAINT = "#1d2530", "#b5442e", "#2d6a78", "#c9ced6"
+
+
+def waterfall(steps: Sequence[DataStep]) -> "Canvas":
+    """Draw the rows left after each step, what it took, and how many texts or labels it changed."""
+    canvas, axes = _axes(7.0, 0.8 + 0.26 * len(steps))
+    places = range(len(steps))
+    axes.barh(places, [step.after for step in steps], color=FAINT, label="left")
+    taken = [step.taken for step in steps]
+    axes.barh(places, taken, left=[step.after for step in steps], color=ACCENT, label="taken")
+    changed = [step.changed for step in steps]
+    axes.barh(places, changed, height=0.25, color=SECOND, label="changed")
+    axes.set_yticks(places, [step.step for step in steps])
+    axes.invert_yaxis()
+    axes.set_xlabel("rows")
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return canvas
 
 
 def label_balance(counts: Mapping[str, Mapping[str, int]]) -> "Canvas":

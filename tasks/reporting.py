@@ -21,6 +21,7 @@ from tasks.manifests import (
     ValidationReport,
 )
 from tasks.steps import home, write_text
+from tasks.waterfall import DataStep, waterfall
 
 _TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -49,6 +50,10 @@ class Run:
             return "valid data" if self.validation.passed else "invalid data"
         names = {"reject": "rejected", "undecided": "undecided"}
         return names.get(self.decision.verdict, "released" if self.proof else "passed")
+
+    def data_steps(self) -> list[DataStep]:
+        """Return what each step of the data took or changed."""
+        return waterfall(self.dataset, self.validation, self.duplicates, self.label_errors)
 
     def manifests(self) -> dict[str, Any]:
         """Return the steps' manifests by stage, in the order of the line."""
@@ -98,6 +103,7 @@ def render(run: Run) -> str:
     plots = {name: Markup(svg) for name, svg in _plots(run).items()}  # noqa: S704
     return template.render(
         run=run,
+        steps=run.data_steps(),
         plots=plots,
         source=redact(run.config.data.uri),
         labels=run.config.data.label_names,
@@ -139,7 +145,10 @@ def suspect_rows(report: LabelReport | None, most: int = 10) -> list[dict[str, A
 def _plots(run: Run) -> dict[str, str]:
     from tasks import plots
 
-    drawn = {"text_lengths": plots.text_lengths(run.validation.length_histogram)}
+    drawn = {
+        "waterfall": plots.waterfall(run.data_steps()),
+        "text_lengths": plots.text_lengths(run.validation.length_histogram),
+    }
     if run.split is not None:
         drawn["label_balance"] = plots.label_balance(run.split.label_counts)
     if run.checkpoint is not None:

@@ -13,6 +13,7 @@ from tasks.reading.columns import positions
 from tasks.reading.delimited import read_delimited
 from tasks.reading.folder import read_folder
 from tasks.reading.jsonl import read_jsonl
+from tasks.reading.lines import read_lines
 from tasks.reading.parquet import read_parquet
 from tasks.reading.refusals import refuse, refuse_more
 from tasks.reading.rows import MAX_FIELD_CHARACTERS, Row, as_text, check_characters
@@ -34,7 +35,9 @@ _READERS = {
     "jsonl": read_jsonl,
     "parquet": read_parquet,
     "folder": read_folder,
+    "lines": read_lines,
 }
+_FOLDERS = {"folder": "a folder with one folder a label", "lines": "a folder with one file a label"}
 _FORMATS = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -45,16 +48,16 @@ _FORMATS = {
 
 
 def read_rows(path: Path, data: Data) -> Iterator[Row]:
-    """Yield the rows of a file or of a folder with one folder of `.txt` files a label.
+    """Yield the rows of a file, or of a folder with one folder or one file of texts a label.
 
     Raises:
         DataError: at the first record that is not exactly as `data` declares, naming it.
     """
     try:
         kind = data.format if data.format != "auto" else _format_of(path)
-        is_there = path.is_dir() if kind == "folder" else path.is_file()
+        is_there = path.is_dir() if kind in _FOLDERS else path.is_file()
         if not is_there:  # a pipe or device is never opened: it may have no end
-            expected = "a folder with one folder a label" if kind == "folder" else f"a {kind} file"
+            expected = _FOLDERS.get(kind, f"a {kind} file")
             refuse(path, f"expected {expected}; correct data.uri or data.format")
         rows = _READERS[kind](path, data)
         for row in islice(rows, data.max_rows):

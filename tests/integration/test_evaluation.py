@@ -340,8 +340,9 @@ def run_on_confusion(folder: Path) -> Run:
             rules=(), label_counts={}, length_histogram={"0-19": 20},
         ),
         DuplicateReport(
-            **made, rows_kept=20, duplicates=0, conflicts=0, near_conflicts=0, outvoted=0,
-            relabelled=0, sampled_out=0, near_rows=0, near_clusters=0, groups=0, examples=(),
+            **made, rows_kept=20, duplicates=0, conflicts=0, conflicting_texts=0,
+            near_conflicts=0, outvoted=0, relabelled=0, sampled_out=0, near_rows=0,
+            near_clusters=0, groups=0, examples=(),
         ),
         None,
         LabelReport(**made, rows=20, rows_judged=0, found=0, listed=0, quarantined=0),

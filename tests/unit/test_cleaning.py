@@ -1,6 +1,7 @@
 """Cleaning: each switch alone, all together, and that cleaning twice changes nothing."""
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.schema import Cleaning
-from tasks.cleaning import clean
+from tasks.cleaning import apply, clean, steps_of
 
 ROOT = Path(__file__).resolve().parents[2]
 OFF: dict[str, Any] = {
@@ -118,3 +119,17 @@ def test_entities_are_unfolded_up_to_eight_deep(nested: int, cleaned: str) -> No
 def test_the_service_cleans_by_the_same_file() -> None:
     stage, service = ROOT / "tasks" / "cleaning.py", ROOT / "bentos/text_classifier/cleaning.py"
     assert service.resolve() == stage.resolve()
+
+
+def test_each_switch_that_changes_a_text_is_counted_once() -> None:
+    changed: Counter[str] = Counter()
+    steps = steps_of(DEFAULT)
+    for text in ("plain", "&amp;amp;lt;", " a  b ", "a\x00 &gt;", "e\u0301"):
+        apply(steps, text, changed)
+    assert changed == {
+        "unescape_html": 2, "collapse_whitespace": 1, "remove_control_characters": 1, "unicode": 1,
+    }  # fmt: skip
+    assert [name for name, _ in steps] == [
+        "unescape_html", "unicode", "remove_control_characters", "collapse_whitespace",
+    ]  # fmt: skip
+    assert steps_of(OFF) == []

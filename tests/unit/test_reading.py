@@ -561,3 +561,57 @@ def test_a_database_that_is_not_there_is_refused_without_its_password() -> None:
     with pytest.raises(DataError, match="query failed") as caught:
         list(read_query(data))
     assert "opensesame" not in str(caught.value)
+
+
+LINED = {"ham.txt": b"a\r\n\n b\rc\n", "spam.txt": BOM + "\uff01\n".encode(), "other.txt": b"\xff"}
+
+
+def test_a_folder_of_lines_is_read_as_one_file_a_label_in_the_order_of_the_labels(
+    tmp_path: Path,
+) -> None:
+    folder = write_folder(tmp_path / "mail", LINED)
+    expected = [("\uff01", "spam"), ("a", "ham"), ("", "ham"), (" b\rc", "ham")]
+    assert pairs_in(folder, format="lines", labels=["spam", "ham"]) == expected
+    (folder / "ham.txt").write_bytes(b"")
+    assert pairs_in(folder, format="lines") == expected[:1]
+
+
+@pytest.mark.parametrize(
+    ("texts", "fields", "told"),
+    [
+        ({}, {}, ": holds no plain file 'spam.txt'; put the texts of label 'spam' there"),
+        (
+            {},
+            {"group_column": "by"},
+            ": a folder of lines has no columns; remove data.group_column",
+        ),
+        (
+            {"spam.txt": b"a\n\xff\n"},
+            {},
+            "/spam.txt: is not utf-8 (line 2, byte 0xff: invalid start byte); set data.encoding",
+        ),
+        (
+            {"spam.txt": b"a\n" + b"b" * (MAX_FIELD_CHARACTERS + 1)},
+            {},
+            f"/spam.txt: line 2 is longer than {MAX_FIELD_CHARACTERS} characters; split or drop it",
+        ),
+        ({"spam.txt": b"a\0b\n"}, {}, ": row 2 holds a NUL character"),
+        ({}, {"labels": ["ham", "../ham"]}, ": holds no plain file 'ham.txt'; put the texts of"),
+    ],
+)
+def test_a_folder_of_lines_that_says_something_else_is_refused(
+    texts: dict[str, bytes], fields: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    folder = write_folder(tmp_path / "mail", {"ham.txt": b"a\n", **texts})
+    with pytest.raises(DataError) as caught:
+        pairs_in(folder, format="lines", **fields)
+    assert str(caught.value).startswith(f"{folder}{told}")
+
+
+def test_a_link_is_no_file_of_lines(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "mail", {"ham.txt": b"a\n", "x.txt": b"b\n"})
+    (folder / "spam.txt").symlink_to("x.txt")
+    with pytest.raises(DataError, match=r"holds no plain file 'spam.txt'"):
+        pairs_in(folder, format="lines")
+    with pytest.raises(DataError, match=r"expected a folder with one file a label; correct"):
+        pairs_in(folder / "x.txt", format="lines")
