@@ -19,10 +19,11 @@ lint: .venv/installed-for-tests
 	cd bentos/text_classifier && ../../$(BIN)/mypy --config-file ../../pyproject.toml service.py
 
 unit: .venv/installed-for-tests
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest --numprocesses 2 tests/unit
 
+# A file's tests stay in one process: they share what takes long to make, such as a released Bento.
 slow: .venv/installed-for-tests
-	EKIBEN_SLOW_EXAMPLES=20000 $(BIN)/pytest tests/integration tests/e2e
+	EKIBEN_SLOW_EXAMPLES=20000 $(BIN)/pytest --numprocesses 2 --dist loadfile tests/e2e tests/integration
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "Setting up .venv (once; some minutes)"

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.scripts import HAN, letters
+
 _WORD = re.compile(r"\w+")
-_HAN = re.compile(r"[\u3007\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U000323af]")
-_KANA = re.compile(r"[\u3041-\u3096\u30a1-\u30fa\uff66-\uff9d]")
+_HAN = re.compile(f"[\u3007{letters(HAN)}]")
+_KANA = re.compile(r"[\u3041-\u3096\u30a1-\u30fa\uff66-\uff9d]")  # without its marks
 
 
 def baseline_model(class_weights: str, seed: int, stop_words: str = "none") -> Any:

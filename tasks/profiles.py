@@ -18,6 +18,7 @@ from pydantic import Field
 
 from tasks.fingerprints import fingerprints
 from tasks.manifests import Record
+from tasks.scripts import IDEOGRAPHS
 
 LENGTH_BINS = 81
 WORD_BUCKETS = 1 << 12  # as many as the top 12 bits of a hash tell apart
@@ -30,14 +31,6 @@ _PART_CHARACTERS = 1 << 15  # small enough for the processor's cache
 _BASE = 0x9E3779B97F4A7C15  # odd, its bits as if at random: 2**64 over the golden ratio
 _GAP, _LETTER, _IDEOGRAPH = 0, 1, 2
 _LAST_LETTER = 0x33480
-_IDEOGRAPHS = (
-    (0x3040, 0x30FF),
-    (0x3400, 0x4DBF),
-    (0x4E00, 0x9FFF),
-    (0xF900, 0xFAFF),
-    (0x20000, 0x33480),
-)
-
 Counts = NDArray[np.int64]
 
 
@@ -174,7 +167,7 @@ def _kinds() -> NDArray[np.uint8]:
     for code in range(_LAST_LETTER):
         if category(chr(code))[0] in "LMN":
             kinds[code] = _LETTER
-    for first, last in _IDEOGRAPHS:
+    for first, last in IDEOGRAPHS:
         kinds[first : last + 1] = np.where(kinds[first : last + 1] == _LETTER, _IDEOGRAPH, _GAP)
     return kinds
 

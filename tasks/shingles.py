@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash
 
+from tasks.scripts import IDEOGRAPHS, letters
+
 BANDS, ROWS_A_BAND = 5, 6
 """Two texts share a band with probability 1 - (1 - j^6)^5 at Jaccard index j: 0.977 at 0.9."""
 
@@ -14,8 +16,7 @@ _PERMUTATIONS = 32  # what the library is quickest with; two are left over
 _SEED = 1
 _MOST_CHARACTERS = 2_000_000  # at once, which bounds the memory of the windows
 _WIDTH, _WIDTH_HAN = 5, 2
-_HAN = ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x323AF))
-_HAN_LETTER = re.compile(f"[{''.join(f'{chr(low)}-{chr(high)}' for low, high in _HAN)}]")
+_IDEOGRAPH = re.compile(f"[{letters(IDEOGRAPHS)}]")
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
 
@@ -26,7 +27,7 @@ def shingles(text: str) -> set[str]:
     Case is folded; the end is filled up, so that a text shorter than a run has shingles too.
     """
     folded = text.casefold()
-    han = 0 if folded.isascii() else len(_HAN_LETTER.findall(folded))
+    han = 0 if folded.isascii() else len(_IDEOGRAPH.findall(folded))
     width = _WIDTH_HAN if 2 * han > len(folded) else _WIDTH
     filled = folded + "\0" * (width - 1)
     return {filled[at : at + width] for at in range(len(folded))}
@@ -93,10 +94,10 @@ def _mostly_han(
     points: NDArray[np.uint32], owner: NDArray[np.int64], lengths: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     """Return which texts [n_texts] have more Han and Kana than other letters."""
-    if not len(points) or points.max() < _HAN[0][0]:
+    if not len(points) or points.max() < IDEOGRAPHS[0][0]:
         return np.zeros(len(lengths), dtype=bool)
     han = np.zeros(len(points), dtype=bool)
-    for low, high in _HAN:
+    for low, high in IDEOGRAPHS:
         han |= (points >= low) & (points <= high)
     answer: NDArray[np.bool_] = 2 * np.bincount(owner[han], minlength=len(lengths)) > lengths
     return answer

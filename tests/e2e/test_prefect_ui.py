@@ -122,6 +122,9 @@ def _check_artifacts(page: Page, screenshots: Path) -> None:
         return page.inner_text("body")
 
     assert "expect_column_values_to_be_in_set" in opened("validation")
+    assert "Rows left after each step" in opened("data")
+    assert "near-copies in" in opened("duplicates")
+    assert "probably mislabelled" in opened("label-errors")
     assert "134 test rows" in opened("evaluation")
     cells = page.get_by_role("cell").all_inner_texts()
     assert {"accuracy", "precision.macro", "recall.spam", "134"} <= set(cells)

@@ -20,7 +20,7 @@ def heading_of(file: Path) -> dict[str, str]:
 
 
 def test_the_configs_of_the_readme_are_shipped() -> None:
-    assert {"smoke", "sms_spam", "tweet_sentiment"} <= {file.stem for file in CONFIGS}
+    assert {"smoke", "sms_spam", "tweet_sentiment", "zh_reviews"} <= {file.stem for file in CONFIGS}
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
