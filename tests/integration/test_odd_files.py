@@ -39,7 +39,7 @@ DATA = list(
         json_lines.accepted(), json_lines.not_json(), json_lines.not_rows(),
         parquet_files.types(), parquet_files.shapes(), parquet_files.bombs(),
         parquet_files.damaged(), parquet_files.foreign(), places.files(), places.folders(),
-        queries.queries(),
+        places.lines(), queries.queries(),
     )
 )  # fmt: skip
 CONFIGS = list(configs.configs())

@@ -146,3 +146,67 @@ def folders() -> Iterator[OddFile]:
         "remove data.group_column", place="mail", group_column="by")  # fmt: skip
     yield refused("a name that is no text", os.fsdecode(b"mail/ham\xff/1.txt"), b"a",
         "surrogate pair", place="mail")  # fmt: skip
+
+
+def lined(ham: bytes) -> Callable[[Path], None]:
+    """Return what makes a folder with those lines of ham, and one line of spam beside it."""
+
+    def make(path: Path) -> None:
+        path.write_bytes(ham)
+        (path.parent / "spam.txt").write_bytes(b"b\n")
+
+    return make
+
+
+def without_spam(make: Callable[[Path], object]) -> Callable[[Path], None]:
+    """Return what makes spam's file so, and a line of ham."""
+
+    def both(path: Path) -> None:
+        path.write_bytes(b"a\n")
+        make(path.parent / "spam.txt")
+
+    return both
+
+
+def lines() -> Iterator[OddFile]:
+    """Yield folders with one file of lines a label."""
+    name = "mail/ham.txt"
+    for id_, content, texts in (
+        ("CRLF and LF", b"1\r\n2\n", ["1", "2"]),
+        ("no last line end", b"1\n2", ["1", "2"]),
+        ("a carriage return alone", b"1\r2\n", ["1 2"]),
+        ("blank lines", b"\n \n1\n", ["", "", "1"]),
+        ("a mark", b"\xef\xbb\xbf1\n", ["1"]),
+        ("quotes and delimiters", b'"1,2"\t3\n', ['"1,2" 3']),
+        ("a form feed and a line separator", "1\x0c2\u20283\n".encode(), ["1 2 3"]),
+        ("a script", b"<script>1</script>\n=1+1\n", ["<script>1</script>", "=1+1"]),
+        ("what a guesser takes for a gap", b"NA\nnull\n007\n", ["NA", "null", "007"]),
+        ("nothing", b"", []),
+    ):
+        rows = [(text, "ham") for text in texts]
+        yield read(f"lines, {id_}", name, lined(content), *rows, ("b", "spam"), format="lines")
+    yield read("lines, a label with spaces", "mail/a b.txt", lined(b"1\n"), ("1", "a b"),
+        ("b", "spam"), format="lines", labels=["a b", "spam"])  # fmt: skip
+    for id_, make in {
+        "is not there": nothing, "is a folder": Path.mkdir, "is a pipe": os.mkfifo,
+        "is a socket": listening, "is a link": link("ham.txt"), "is a broken link": link("absent"),
+        "is endless zeros": link("/dev/zero"), "is the passwords": link("/etc/passwd"),
+    }.items():  # fmt: skip
+        yield refused(f"lines, a label's file {id_}", name, without_spam(make),
+            "holds no plain file 'spam.txt'", "correct data.labels", place="mail",
+            format="lines")  # fmt: skip
+    for label in ("../ham", "/etc/passwd", "a/b"):
+        yield refused(f"lines, the label {label}", name, lined(b"1\n"), "holds no plain file",
+            place="mail", format="lines", labels=["spam", label])  # fmt: skip
+    for id_, content, told in (
+        ("another encoding", f"1\n{SECRET} \xe9\n".encode("latin-1"), "is not utf-8 (line 2, byte"),
+        ("UTF-16", f"{SECRET}\n".encode("utf-16"), "starts with the mark of utf-16"),
+        ("a line too long", b"1\n" + SECRET.encode() * 130_000, "line 2 is longer than 1000000"),
+    ):
+        yield refused(f"lines, {id_}", name, lined(content), told, place=name, format="lines")
+    yield refused("lines, a NUL", name, lined(f"1\n{SECRET}\0\n".encode()), "row 2 holds a NUL",
+        place="mail", format="lines")  # fmt: skip
+    yield refused("lines, a group", name, lined(b"1\n"), "a folder of lines has no columns",
+        place="mail", format="lines", group_column="by")  # fmt: skip
+    yield refused("lines, a file", "x.csv", TABLE, "expected a folder with one file a label",
+        format="lines")  # fmt: skip
