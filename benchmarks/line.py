@@ -1,7 +1,7 @@
 """Run whole lines and record what came of each: figures, the baseline's, times, hardware.
 
-`python -m benchmarks.line [NAME...]` runs sms_spam and tweet_sentiment, or the shipped configs named,
-from cached sources alone; `--quick` runs smoke, in a minute or two.
+`python -m benchmarks.line [NAME...]` runs the shipped configs but smoke, or those named, from cached
+sources alone; `--quick` runs smoke, in a minute or two.
 """
 
 import json
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +26,7 @@ LIBRARIES = ("torch", "transformers", "prefect", "bentoml", "great-expectations"
 FIGURES = ("accuracy", "precision.macro", "recall.macro", "f1.macro")
 
 
-def run_line(name: str, home: Path) -> float:
+def run_line(name: str, home: Path, overrides: Sequence[str] = ()) -> float:
     """Run one shipped config in the given Ekiben home; return the seconds it took."""
     environment = {
         **os.environ,
@@ -34,6 +35,7 @@ def run_line(name: str, home: Path) -> float:
         "PREFECT_HOME": str(home / "prefect"),
     }
     command = [str(Path(sys.executable).with_name("ekiben")), "run", f"configs/{name}.yaml"]
+    command += [part for override in overrides for part in ("--set", override)]
     started = time.perf_counter()
     code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
     if code not in (0, 3, 4):
@@ -88,24 +90,24 @@ def main(arguments: list[str]) -> None:
     """Run the lines, print a table, and put them into `benchmarks/results/line.json`."""
     quick = "--quick" in arguments
     named = [argument for argument in arguments if not argument.startswith("-")]
-    names = ["smoke"] if quick else named or ["sms_spam", "tweet_sentiment"]
+    names = ["smoke"] if quick else named or ["sms_spam", "tweet_sentiment", "zh_reviews"]
     file = RESULTS / ("line_quick.json" if quick else "line.json")
     known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"lines": {}}
     for name in names:
-        known["lines"][name] = {**surroundings(), **_measured(name)}
+        known["lines"][name] = {**surroundings(), **measured(name)}
         file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
     _print(known["lines"])
 
 
-def _measured(name: str) -> dict[str, Any]:
+def measured(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Run a line in a home of its own that shares nothing but the cache of sources."""
     cache = Path(os.environ.get("EKIBEN_HOME") or Path.home() / ".ekiben") / "sources"
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"ekiben-{name}-") as folder:
         home = Path(folder)
         (home / "sources").symlink_to(cache.absolute())
-        return {"seconds": run_line(name, home), **collect(home)}
+        return {"seconds": run_line(name, home, overrides), **collect(home)}
 
 
 def _print(lines: dict[str, Any]) -> None:

@@ -78,5 +78,5 @@ def _rows(
     if found.sampled_out:
         yield "sample", found.sampled_out, 0, "left out by split.sample_rows"
     if label_errors is not None and label_errors.rows_judged:
-        told = f"{label_errors.found:,} probably mislabelled, the rest of them kept"
+        told = f"{label_errors.found:,} probably mislabelled, by a model of the other rows"
         yield "label errors", label_errors.quarantined, 0, told

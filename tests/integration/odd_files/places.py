@@ -187,11 +187,12 @@ def lines() -> Iterator[OddFile]:
         yield read(f"lines, {id_}", name, lined(content), *rows, ("b", "spam"), format="lines")
     yield read("lines, a label with spaces", "mail/a b.txt", lined(b"1\n"), ("1", "a b"),
         ("b", "spam"), format="lines", labels=["a b", "spam"])  # fmt: skip
-    for id_, make in {
+    makers: dict[str, Callable[[Path], object]] = {
         "is not there": nothing, "is a folder": Path.mkdir, "is a pipe": os.mkfifo,
         "is a socket": listening, "is a link": link("ham.txt"), "is a broken link": link("absent"),
         "is endless zeros": link("/dev/zero"), "is the passwords": link("/etc/passwd"),
-    }.items():  # fmt: skip
+    }  # fmt: skip
+    for id_, make in makers.items():
         yield refused(f"lines, a label's file {id_}", name, without_spam(make),
             "holds no plain file 'spam.txt'", "correct data.labels", place="mail",
             format="lines")  # fmt: skip

@@ -1,0 +1,102 @@
+"""Compare the base models at hand for Chinese reviews, on the same rows of zh_reviews.
+
+`python -m benchmarks.base_models` trains the packed multilingual encoder whole and with its first
+six layers, and a small encoder from random weights that reads single characters; `--quick` trains
+the last one on 600 rows. Each runs the whole line up to the decision.
+"""
+
+import json
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.line import RESULTS, measured, surroundings
+from benchmarks.texts import shipped
+
+ROWS, QUICK_ROWS = 6000, 600
+FIGURES = ("accuracy", "precision.macro", "recall.macro")
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+
+
+def contenders(folder: Path) -> dict[str, list[str]]:
+    """Return the overrides of zh_reviews that make each contender."""
+    write_character_model(folder, list(shipped("zh_reviews")))
+    own = [f"training.base_model={folder}", "training.num_hidden_layers=null"]
+    return {
+        "multilingual-e5-small, 12 layers": ["training.num_hidden_layers=null"],
+        "multilingual-e5-small, 6 layers": [],
+        "characters, from random weights": [
+            *own, "training.learning_rate=0.0005", "training.num_train_epochs=6",
+        ],
+    }  # fmt: skip
+
+
+def write_character_model(folder: Path, texts: list[str]) -> None:
+    """Write a BERT of 4 layers of 256 with random weights, and a tokenizer of single characters."""
+    import torch
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    counted = Counter(letter for text in texts for letter in text if not letter.isspace())
+    known = [letter for letter, count in counted.most_common(6000) if count > 1]
+    vocabulary = {token: number for number, token in enumerate([*SPECIAL, *known])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex("."), "isolated")]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = ("pad_token", "unk_token", "cls_token", "sep_token")
+    torch.manual_seed(0)
+    model = BertModel(
+        BertConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=256,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            intermediate_size=1024,
+            max_position_embeddings=512,
+        )
+    )
+    model.save_pretrained(folder)
+    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer, model_max_length=512, **dict(zip(names, SPECIAL, strict=True))
+    ).save_pretrained(folder)
+
+
+def main(arguments: list[str]) -> None:
+    """Train each contender, print a table, and write `benchmarks/results/base_models.json`."""
+    quick = "--quick" in arguments
+    file = RESULTS / ("base_models_quick.json" if quick else "base_models.json")
+    results: dict[str, Any] = {**surroundings(), "models": {}}
+    results["command"] = " ".join(["python", "-m", "benchmarks.base_models", *arguments])
+    with tempfile.TemporaryDirectory(prefix="ekiben-characters-") as folder:
+        chosen = list(contenders(Path(folder)).items())[-1 if quick else 0 :]
+        for name, overrides in chosen:
+            rows = [f"split.sample_rows={QUICK_ROWS if quick else ROWS}"]
+            rows += ["gate.accuracy.min=1", "gate.min_test_rows=2", "label_errors.action=none"]
+            results["models"][name] = measured("zh_reviews", [*overrides, *rows])
+            file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    _print(results["models"])
+
+
+def _print(found: dict[str, Any]) -> None:
+    table = Table("base model", *FIGURES, "n", "training, s")
+    for name, line in found.items():
+        cells = [
+            f"{line['model'][key]['value']:.4f} ({line['baseline'][key]['value']:.4f})"
+            for key in FIGURES
+        ]
+        n, seconds = line["model"]["accuracy"]["n"], line["training_seconds"]
+        table.add_row(name, *cells, str(n), str(seconds))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
