@@ -2,7 +2,7 @@
 
 `python -m benchmarks.data [ROWS...]` measures 100,000, 1,000,000 and 10,000,000 rows made from the
 real tweets, with controlled copies and faults; `--quick` measures 20,000. Each contender runs in a
-process of its own, in turn; seconds and memory count from after its imports.
+process of its own, in turn; seconds and memory count from after its imports. Memory needs Linux.
 """
 
 import json
@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,29 @@ def ekiben_stages(file: Path) -> Iterator[tuple[str, Any]]:
     yield "split", {"sides": sides.rows}
 
 
+def near_alone(file: Path) -> Iterator[tuple[str, Any]]:
+    """Find near-copies as the line does, with every pair's true Jaccard index, on texts in memory."""
+    import numpy as np
+    import pandas as pd
+
+    from tasks.near_duplicates import candidates, clusters, further_candidates, near_copies
+    from tasks.shingles import BANDS, bands
+
+    texts = pd.read_csv(file, keep_default_na=False, dtype=str)["text"].tolist()
+    yield "ready", None
+    keys, rows = bands(texts), np.arange(len(texts))
+
+    def texts_of(indices: Any) -> list[str]:
+        return [texts[index] for index in indices.tolist()]
+
+    found = [candidates(keys[:, band], rows) for band in range(BANDS)]
+    pairs, _ = near_copies(found, texts_of, 0.9)
+    cluster = clusters(len(texts), [pairs])
+    found = [further_candidates(keys[:, band], rows, cluster) for band in range(BANDS)]
+    more, _ = near_copies(found, texts_of, 0.9)
+    yield "near_copies", {"flagged": len(np.unique(np.concatenate([pairs, more])))}
+
+
 def rensa_alone(file: Path) -> Iterator[tuple[str, Any]]:
     """Find near-copies with the fastest library alone, on words as its own pages do."""
     import pandas as pd
@@ -198,29 +222,45 @@ CONTENDERS: dict[str, Callable[[Path], Iterator[tuple[str, Any]]]] = {
     "pandas_and_gx": pandas_and_gx,
     "polars": polars_alone,
     "ekiben": ekiben_stages,
+    "ekiben_near": near_alone,
     "rensa": rensa_alone,
 }
 
 
 def measure_here(name: str, file: Path) -> dict[str, Any]:
-    """Run one contender in this process; return seconds a stage, answers, and memory added in MB."""
+    """Run one contender in this process; return seconds and most memory added, in MB, by stage."""
     stages = CONTENDERS[name](file)
     next(stages)
     before = psutil.Process().memory_info().rss
     seconds: dict[str, float] = {}
+    memory: dict[str, int] = {}
     answers: dict[str, Any] = {}
+    _forget_peak()
     started = time.perf_counter()
     for stage, answer in stages:
         seconds[stage] = round(time.perf_counter() - started, 3)
+        memory[stage] = round(max(0, _peak() - before) / 1e6)
         answers |= answer
+        _forget_peak()
         started = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
         "seconds": seconds,
+        "memory_mb": memory,
         "answers": answers,
-        "memory_mb": round(max(0, peak - before) / 1e6),
         "peak_mb": round(peak / 1e6),
     }
+
+
+def _peak() -> int:
+    """Return the most memory that this process has held since `_forget_peak`, in bytes."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    line = next(line for line in status if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def _forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def measure(name: str, file: Path) -> dict[str, Any]:
@@ -252,11 +292,11 @@ def compare(rows: int, folder: Path) -> dict[str, Any]:
 
 
 def _ratios(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Return ratios of times measured in the same turn, as [lowest, middle, highest]."""
+    """Return ratios of what was measured in the same turn, as [lowest, middle, highest]."""
 
-    def of(one: str, stage: str, other: str, of_other: str) -> list[float]:
+    def of(one: str, stage: str, other: str, of_other: str, what: str = "seconds") -> list[float]:
         found = sorted(
-            a["seconds"][stage] / b["seconds"][of_other]
+            a[what][stage] / max(b[what][of_other], 1e-9)
             for a, b in zip(runs[one], runs[other], strict=True)
         )
         return [round(value, 2) for value in (found[0], found[len(found) // 2], found[-1])]
@@ -265,8 +305,23 @@ def _ratios(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         return {}
     return {
         "gx validate / ekiben validate": of("pandas_and_gx", "validate", "ekiben", "validate"),
+        "ekiben validate memory / gx validate memory": of(
+            "ekiben", "validate", "pandas_and_gx", "validate", "memory_mb"
+        ),
         "ekiben validate / polars validate": of("ekiben", "validate", "polars", "validate"),
-        "ekiben deduplicate / rensa": of("ekiben", "deduplicate", "rensa", "near_copies"),
+        "ekiben near-copies / rensa": of("ekiben_near", "near_copies", "rensa", "near_copies"),
+    }
+
+
+def _growth(sizes: dict[str, Any]) -> dict[str, float]:
+    """Return how much dearer a row is at each size than at the size before, in all stages."""
+    costs = {
+        int(rows): min(sum(run["seconds"].values()) for run in size["runs"]["ekiben"]) / int(rows)
+        for rows, size in sizes.items()
+    }
+    return {
+        f"seconds a row at {more:,} / at {fewer:,}": round(costs[more] / costs[fewer], 2)
+        for fewer, more in pairwise(costs)
     }
 
 
@@ -283,6 +338,7 @@ def main(arguments: list[str]) -> None:
     for rows in sizes:
         with tempfile.TemporaryDirectory(prefix="ekiben-data-") as folder:
             results["sizes"][str(rows)] = compare(rows, Path(folder))
+        results["growth"] = _growth(results["sizes"])
         file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     _print(results["sizes"])
 
@@ -295,7 +351,8 @@ def _print(sizes: dict[str, Any]) -> None:
             stages = ", ".join(
                 f"{stage} {seconds:.2f}" for stage, seconds in first["seconds"].items()
             )
-            table.add_row(rows, name, stages, str(first["memory_mb"]), str(first["peak_mb"]))
+            memory = max(first["memory_mb"].values())
+            table.add_row(rows, name, stages, str(memory), str(first["peak_mb"]))
         for ratio, values in size["ratios"].items():
             table.add_row(rows, ratio, " / ".join(map(str, values)), "", "")
     Console().print(table)

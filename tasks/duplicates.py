@@ -21,8 +21,7 @@ from prefect.cache_policies import NO_CACHE
 from configs.errors import DataError
 from configs.schema import PipelineConfig, redact
 from tasks.manifests import DatasetManifest, DuplicateReport, NearPair, ValidationReport
-from tasks.near_duplicates import alike, candidates, clusters, distinct, further_candidates
-from tasks.progress import report_progress
+from tasks.near_duplicates import candidates, clusters, further_candidates, near_copies
 from tasks.shards import count_shards, read_shard, side_by_side, texts_of
 from tasks.shingles import BANDS, bands
 from tasks.steps import run_step
@@ -248,27 +247,16 @@ def _near(
 
     pairs, index = np.empty((0, 2), dtype=np.int64), np.empty(0)
     if least is not None:
-        pairs, index = _alike([candidates(keys(band), own) for band in range(BANDS)], texts, least)
+        pairs, index = near_copies(
+            [candidates(keys(band), own) for band in range(BANDS)], texts, least
+        )
         cluster = clusters(sum(sizes), [pairs])[own]
         more = [further_candidates(keys(band), own, cluster) for band in range(BANDS)]
-        more_pairs, more_index = _alike(more, texts, least)
+        more_pairs, more_index = near_copies(more, texts, least)
         pairs, index = np.concatenate([pairs, more_pairs]), np.concatenate([index, more_index])
     for file in files:
         file.unlink()
     return pairs, index
-
-
-def _alike(
-    candidate_pairs: list[Indices], texts: Callable[[Indices], Sequence[str]], least: float
-) -> tuple[Indices, NDArray[np.float64]]:
-    """Return those of the pairs of all bands that are near-copies, and their Jaccard index."""
-    pairs = distinct(np.concatenate(candidate_pairs))
-    found = list(alike(pairs, texts, least))
-    report_progress("deduplicate", len(pairs), len(pairs), "pairs of texts compared")
-    return (
-        np.concatenate([pairs[:0], *(part for part, _ in found)]),
-        np.concatenate([np.empty(0), *(part for _, part in found)]),
-    )
 
 
 def _groups(group: NDArray[np.uint64]) -> Indices:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from tasks.progress import report_progress
 from tasks.shingles import jaccard, shingles
 
 Indices = NDArray[np.int64]
@@ -64,19 +65,26 @@ def distinct(pairs: Indices) -> Indices:
     return ordered
 
 
-def alike(
-    pairs: Indices, texts_of: Callable[[Indices], Sequence[str]], least: float
-) -> Iterator[tuple[Indices, NDArray[np.float64]]]:
-    """Yield the pairs whose texts have a Jaccard index of at least `least`, with it, in parts.
+def near_copies(
+    pairs: Sequence[Indices], texts_of: Callable[[Indices], Sequence[str]], least: float
+) -> tuple[Indices, NDArray[np.float64]]:
+    """Return those of the candidate pairs whose texts have a Jaccard index of at least `least`.
 
-    `texts_of` returns the texts of ascending rows.
+    The pairs [n_pairs, 2] are those of each band; `texts_of` returns the texts of ascending rows.
+    The index [n_near] of each pair is returned beside them.
     """
-    for start in range(0, len(pairs), _MOST_PAIRS):
-        part = pairs[start : start + _MOST_PAIRS]
+    candidate_pairs = distinct(np.concatenate(pairs))
+    near, index = [candidate_pairs[:0]], [np.empty(0)]
+    for start in range(0, len(candidate_pairs), _MOST_PAIRS):
+        part = candidate_pairs[start : start + _MOST_PAIRS]
         rows, place = np.unique(part, return_inverse=True)
         texts = texts_of(rows)
         found = np.array(list(_indices(texts, place.reshape(-1, 2).tolist())))
-        yield part[found >= least], found[found >= least]
+        near.append(part[found >= least])
+        index.append(found[found >= least])
+        compared = min(start + _MOST_PAIRS, len(candidate_pairs))
+        report_progress("deduplicate", compared, len(candidate_pairs), "pairs of texts compared")
+    return np.concatenate(near), np.concatenate(index)
 
 
 def _indices(texts: Sequence[str], pairs: list[list[int]]) -> Iterator[float]:
