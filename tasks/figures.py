@@ -12,6 +12,7 @@ from tasks.manifests import Figure
 
 Ids = NDArray[np.int64]
 CONFIDENCE = 0.95
+_MOST_DRAWN = 4_000_000  # cells at once, which bounds the memory of the bootstrap
 _METRICS = Path(__file__).with_name("metrics")
 
 
@@ -125,23 +126,47 @@ def _resampled(
     """Return averages [samples] and per-label F1 [samples, n_labels] of bootstrap resamples.
 
     Drawing n rows with replacement is drawing the confusion matrix from a multinomial with the
-    observed cells as probabilities, which is one vectorised call.
+    observed cells as probabilities. Cells that are empty stay so and are not drawn, which keeps
+    memory in bounds with many labels.
     """
-    n = int(confusion.sum())
-    draws = np.random.default_rng(seed).multinomial(n, confusion.ravel() / n, size=samples)
-    drawn = draws.reshape(samples, *confusion.shape).astype(np.float64)
-    right = np.diagonal(drawn, axis1=1, axis2=2)
-    given, rows = drawn.sum(axis=1), drawn.sum(axis=2)
+    cells = np.flatnonzero(confusion)
+    actual, given = np.divmod(cells, len(confusion))
+    shares = confusion.ravel()[cells] / confusion.sum()
+    generator = np.random.default_rng(seed)
+    parts = []
+    for start in range(0, samples, part := max(1, _MOST_DRAWN // len(cells))):
+        size = min(part, samples - start)
+        draws = generator.multinomial(int(confusion.sum()), shares, size=size)
+        parts.append(_averages(draws, actual, given, len(confusion)))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _averages(
+    draws: NDArray[np.int64], actual: Ids, given: Ids, n_labels: int
+) -> dict[str, NDArray[np.float64]]:
+    """Return the figures of resampled cells [samples, n_cells] of those actual and given labels."""
+    right = _sums(draws * (actual == given), actual, n_labels)
+    rows, named = _sums(draws, actual, n_labels), _sums(draws, given, n_labels)
     by_label = {
-        "precision": _ratio(right, given),
+        "precision": _ratio(right, named),
         "recall": _ratio(right, rows),
-        "f1": _ratio(2 * right, given + rows),
+        "f1": _ratio(2 * right, named + rows),
     }
     averages = {"f1": by_label["f1"]}
     for name, values in by_label.items():
         averages[f"{name}.macro"] = values.mean(axis=1)
-        averages[f"{name}.weighted"] = (values * rows).sum(axis=1) / n
+        averages[f"{name}.weighted"] = (values * rows).sum(axis=1) / rows.sum(axis=1)
     return averages
+
+
+def _sums(draws: NDArray[np.int64], labels: Ids, n_labels: int) -> NDArray[np.float64]:
+    """Return the sums [samples, n_labels] of the cells [samples, n_cells] of each label."""
+    from scipy.sparse import csr_array
+
+    cells = np.arange(len(labels))
+    member = csr_array((np.ones(len(labels)), (labels, cells)), shape=(n_labels, len(labels)))
+    sums: NDArray[np.float64] = np.asarray(member @ draws.T, dtype=np.float64).T
+    return sums
 
 
 def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,5 +1,7 @@
 """The intervals behind the figures: exact for proportions, bootstrap for averages."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -109,3 +111,19 @@ def test_the_interval_holds_the_truth_in_about_95_of_100_repetitions() -> None:
         low, high = _percentiles(_resampled(drawn, 400, seed)["f1.macro"])
         inside += low <= f1.mean() <= high
     assert 0.88 <= inside / 200 <= 1.0
+
+
+def test_a_thousand_labels_take_a_bounded_memory_and_parts_change_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generator = np.random.default_rng(0)
+    confusion = np.diag(np.full(1000, 15))
+    np.add.at(confusion, tuple(generator.integers(0, 1000, (2, 5000))), 1)
+    tracemalloc.start()
+    drawn = _resampled(confusion, 100, seed=0)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 200e6  # drawing every cell takes 800 MB
+    monkeypatch.setattr("tasks.figures._MOST_DRAWN", 6000 * 7)
+    again = _resampled(confusion, 100, seed=0)
+    assert all(np.array_equal(values, again[name]) for name, values in drawn.items())
