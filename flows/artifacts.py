@@ -239,7 +239,7 @@ def show_report(config: PipelineConfig, report: Path) -> Path:
 
 
 def _image(canvas: Any) -> str:
-    return f"data:image/png;base64,{base64.b64encode(plots.as_png(canvas)).decode()}"
+    return f"data:image/svg+xml;base64,{base64.b64encode(plots.as_svg(canvas).encode()).decode()}"
 
 
 def _key(config: PipelineConfig, what: str) -> str:

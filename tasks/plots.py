@@ -1,7 +1,8 @@
-"""Plots of a run as SVG text, to stand inside the report, or as PNG for Prefect."""
+"""Plots of a run as SVG text, to stand inside the report and in Prefect."""
 
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -156,15 +157,15 @@ def _axes(width: float, height: float) -> "tuple[Canvas, Any]":
 
 
 def as_svg(canvas: "Canvas") -> str:
-    """Return the figure as an `<svg>` element; text in it is escaped by matplotlib."""
+    """Return the figure as an `<svg>` element; text in it is escaped by matplotlib.
+
+    Text stays text, for the browser to draw: it has letters of scripts that matplotlib's font lacks.
+    """
+    import matplotlib as mpl
+
     buffer = io.StringIO()
-    canvas.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    with warnings.catch_warnings(), mpl.rc_context({"svg.fonttype": "none"}):
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        canvas.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     text = buffer.getvalue()
     return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-
-
-def as_png(canvas: "Canvas") -> bytes:
-    """Return the figure as PNG bytes, 110 dots an inch."""
-    buffer = io.BytesIO()
-    canvas.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
