@@ -239,7 +239,8 @@ def show_report(config: PipelineConfig, report: Path) -> Path:
 
 
 def _image(canvas: Any) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(plots.as_svg(canvas).encode()).decode()}"
+    svg = plots.as_svg(canvas, opaque=True).encode()
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
 
 
 def _key(config: PipelineConfig, what: str) -> str:

@@ -156,16 +156,16 @@ def _axes(width: float, height: float) -> "tuple[Canvas, Any]":
     return canvas, axes
 
 
-def as_svg(canvas: "Canvas") -> str:
-    """Return the figure as an `<svg>` element; text in it is escaped by matplotlib.
+def as_svg(canvas: "Canvas", *, opaque: bool = False) -> str:
+    """Return the figure as an `<svg>` element, with white behind it where it may stand on black.
 
-    Text stays text, for the browser to draw: it has letters of scripts that matplotlib's font lacks.
+    Text stays text, escaped, for the browser to draw: it has letters that matplotlib's font lacks.
     """
     import matplotlib as mpl
 
     buffer = io.StringIO()
     with warnings.catch_warnings(), mpl.rc_context({"svg.fonttype": "none"}):
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
-        canvas.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+        canvas.savefig(buffer, format="svg", metadata={"Date": None}, transparent=not opaque)
     text = buffer.getvalue()
     return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)

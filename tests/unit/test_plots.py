@@ -18,3 +18,9 @@ def test_a_plot_refers_to_nothing_outside_and_has_no_date() -> None:
     assert ">validate<" in svg
     assert "<metadata" not in svg
     assert 'href="http' not in svg
+
+
+def test_a_plot_has_a_background_where_asked() -> None:
+    canvas = waterfall([DataStep("validate", 10, 8, 0, "quarantined")])
+    assert "fill: #ffffff" in as_svg(canvas, opaque=True)
+    assert "fill: #ffffff" not in as_svg(canvas)
