@@ -4,10 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tasks.quiet import switch_off_telemetry
 
 switch_off_telemetry()
+# The same examples in every run, and no clock, since machines may be busy.
+settings.register_profile("ekiben", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("ekiben")
 ROOT = Path(__file__).resolve().parent.parent
 
 

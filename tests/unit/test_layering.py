@@ -3,16 +3,12 @@
 import ast
 import subprocess
 import sys
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packages_at_hand import declared, installed
 
 from configs.schema import Data
 from tasks.requirements import serving_requirements, serving_roots
@@ -135,20 +131,6 @@ def test_the_worker_imports_torch_transformers_safetensors_numpy_and_itself() ->
     assert tops == {"torch", "transformers", "safetensors", "numpy"}
 
 
-@cache
-def installed() -> Mapping[str, set[str]]:
-    """Return the distributions that hold each top-level package, by normalised names."""
-    found = packages_distributions()
-    return {top: {canonicalize_name(name) for name in names} for top, names in found.items()}
-
-
-def declared() -> set[str]:
-    """Return the normalised names of what pyproject.toml declares, with what is said to be extra."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = project["dependencies"] + project["optional-dependencies"]["dask"]
-    return {canonicalize_name(Requirement(line).name) for line in lines}
-
-
 def third_party(folders: tuple[str, ...]) -> set[str]:
     """Return the top-level packages from elsewhere that modules in the folders import."""
     found = {found.top for found in IMPORTS if found.by.startswith(folders)}
@@ -213,47 +195,3 @@ def test_no_module_is_long() -> None:
         if count > LONGER_MODULES.get(file, LONGEST_MODULE)
     }
     assert too_long == {}
-
-
-WORKER_ALONE = """
-import sys
-
-FORBIDDEN = set(sys.argv[1:])
-
-class Without:
-    "A finder that does not find the forbidden packages."
-    def __init__(self, finder):
-        self.finder = finder
-    def __getattr__(self, name):
-        return getattr(self.finder, name)
-    def find_spec(self, name, *others):
-        forbidden = name.partition(".")[0] in FORBIDDEN
-        return None if forbidden else self.finder.find_spec(name, *others)
-
-sys.meta_path = [Without(finder) for finder in sys.meta_path]
-for name in FORBIDDEN:
-    try:
-        __import__(name)
-    except ModuleNotFoundError:
-        continue
-    raise SystemExit(f"{name} could be imported all the same")
-
-import tasks.worker.__main__
-print(sorted(name for name in sys.modules if name.partition(".")[0] == "tasks"))
-"""
-
-
-def test_the_worker_imports_without_any_other_library() -> None:
-    allowed = {"torch", "transformers", "safetensors", "numpy"}
-    theirs = {"filelock", "huggingface-hub", "packaging", "pyyaml"}  # transformers needs them
-    forbidden = {
-        top for top, names in installed().items() if names & declared() - allowed - theirs
-    } | {"accelerate"}
-    assert forbidden > {"prefect", "bentoml", "great_expectations", "datasets", "evaluate"}
-    assert forbidden > {"pandas", "pyarrow", "sklearn", "scipy", "pydantic"}
-    command = [sys.executable, "-c", WORKER_ALONE, *sorted(forbidden)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert ended.returncode == 0, ended.stderr
-    modules = {str(path.stem) for path in (ROOT / "tasks" / "worker").glob("[a-z]*.py")}
-    loaded = {"tasks", "tasks.worker", "tasks.worker.__main__"}
-    assert ast.literal_eval(ended.stdout) == sorted(loaded | {f"tasks.worker.{m}" for m in modules})

@@ -146,7 +146,7 @@ BAD_VALUES = {
         "got 'postgresql://ann:***@db/sms'"
     ),
     f"data.format={'x' * 100}": (
-        "data.format: input should be 'auto', 'csv', 'tsv', 'jsonl', 'parquet' or 'folder', "
+        "data.format: input should be 'auto', 'csv', 'tsv', 'jsonl', 'parquet', 'folder' or 'lines', "
         f"got '{'x' * 76}..."
     ),
 }
