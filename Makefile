@@ -23,7 +23,8 @@ unit: .venv/installed-for-tests
 
 # A file's tests stay in one process: they share what takes long to make, such as a released Bento.
 slow: .venv/installed-for-tests
-	EKIBEN_SLOW_EXAMPLES=20000 $(BIN)/pytest --numprocesses 2 --dist loadfile tests/e2e tests/integration
+	EKIBEN_SLOW_EXAMPLES=20000 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+		tests/e2e tests/integration
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "Setting up .venv (once; some minutes)"
