@@ -19,11 +19,10 @@ lint: .venv/installed-for-tests
 	cd bentos/text_classifier && ../../$(BIN)/mypy --config-file ../../pyproject.toml service.py
 
 unit: .venv/installed-for-tests
-	$(BIN)/pytest --numprocesses 2 tests/unit
+	$(BIN)/pytest --numprocesses 2 --dist worksteal tests/unit
 
-# A file's tests stay in one process: they share what takes long to make, such as a released Bento.
 slow: .venv/installed-for-tests
-	EKIBEN_SLOW_EXAMPLES=20000 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+	EKIBEN_SLOW_EXAMPLES=20000 $(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder \
 		tests/e2e tests/integration
 
 .venv/installed: pyproject.toml constraints.txt

@@ -13,6 +13,15 @@ switch_off_telemetry()
 settings.register_profile("ekiben", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("ekiben")
 ROOT = Path(__file__).resolve().parent.parent
+SHARE_A_RELEASE = {"test_line", "test_no_outside_connection", "test_prefect_ui"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep in one process what shares something that takes long to make: a file, or a release."""
+    for item in items:
+        name = item.path.stem
+        group = "released" if name in SHARE_A_RELEASE else name
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture
