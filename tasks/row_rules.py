@@ -26,6 +26,9 @@ QUARANTINE = pa.schema(
         ("label", pa.string()),
     ]
 )
+_ROWS_AT_ONCE = (
+    50_000  # small beside a shard: what is made of them takes several times their memory
+)
 Rule = tuple[int, str, str]
 """An expectation's place in its suite, its name, and the column that it is about."""
 
@@ -75,10 +78,16 @@ def survey_shard(config: PipelineConfig, source: Path, shard: int, folder: Path)
     `NNNNN.own.npz` the positions that failed each of the user's rules.
     """
     table = read_shard(source, shard, COLUMNS)
-    case, first, sizes = _cases(table)
-    cases = table.take(pa.array(first)).append_column("rows", pa.array(sizes))
-    feather.write_feather(cases, folder / f"{shard:05d}.cases.arrow", "uncompressed")
-    feather.write_feather(_slim(table, case), folder / f"{shard:05d}.slim.arrow", "uncompressed")
+    cases, slim, known = [], [], 0
+    for start in range(0, table.num_rows, _ROWS_AT_ONCE):
+        part = table.slice(start, _ROWS_AT_ONCE)
+        case, first, sizes = _cases(part)
+        cases.append(part.take(pa.array(first)).append_column("rows", pa.array(sizes)))
+        slim.append(_slim(part, case + known))
+        known += len(first)
+    for tables, kind in ((cases, "cases"), (slim, "slim")):
+        file = folder / f"{shard:05d}.{kind}.arrow"
+        feather.write_feather(pa.concat_tables(tables), file, "uncompressed")
     own = own_rules(config, by_row=True)
     checked = check(table.to_pandas(), own) if own else []
     np.savez(folder / f"{shard:05d}.own.npz", *(each.failed for each in checked))

@@ -33,8 +33,8 @@ def count_shards(file: Path) -> int:
 
 def read_shard(file: Path, shard: int, columns: list[str] | None = None) -> pa.Table:
     """Return the rows of one shard."""
-    with pq.ParquetFile(file, memory_map=True) as parquet:
-        return parquet.read_row_group(shard, columns=columns)
+    with pq.ParquetFile(file) as parquet:  # a mapped file's pages would stay in memory
+        return parquet.read_row_group(shard, columns=columns, use_threads=False)
 
 
 def parquet_writer(file: Path, schema: pa.Schema) -> pq.ParquetWriter:
@@ -95,6 +95,7 @@ def side_by_side(work: Callable[..., T], calls: list[Call], stage: str) -> list[
     for answer in _workers.get()(work, calls):
         answers.append(answer)
         report_progress(stage, len(answers), len(calls), "shards")
+    pa.default_memory_pool().release_unused()
     return answers
 
 
