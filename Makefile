@@ -22,7 +22,7 @@ unit: .venv/installed-for-tests
 	$(BIN)/pytest --numprocesses 2 --dist worksteal tests/unit
 
 slow: .venv/installed-for-tests
-	EKIBEN_SLOW_EXAMPLES=20000 $(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder \
+	EKIBEN_SLOW_EXAMPLES=20000 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
 		tests/e2e tests/integration
 
 .venv/installed: pyproject.toml constraints.txt

@@ -2,9 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 from tasks.quiet import switch_off_telemetry
 
@@ -16,12 +18,17 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARE_A_RELEASE = {"test_line", "test_no_outside_connection", "test_prefect_ui"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep in one process what shares something that takes long to make: a file, or a release."""
-    for item in items:
-        name = item.path.stem
-        group = "released" if name in SHARE_A_RELEASE else name
-        item.add_marker(pytest.mark.xdist_group(group))
+class ByRelease(LoadFileScheduling):
+    """Give a file's tests to one process, and so the files that share a release."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        name = Path(nodeid.partition("::")[0]).stem
+        return "released" if name in SHARE_A_RELEASE else name
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    """Replace the scheduler of `--dist loadfile`."""
+    return ByRelease(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture
