@@ -45,7 +45,7 @@ def write_character_model(folder: Path, texts: list[str]) -> None:
     counted = Counter(letter for text in texts for letter in text if not letter.isspace())
     known = [letter for letter, count in counted.most_common(6000) if count > 1]
     vocabulary = {token: number for number, token in enumerate([*SPECIAL, *known])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106  (no password)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex("."), "isolated")]
     )
@@ -65,7 +65,7 @@ def write_character_model(folder: Path, texts: list[str]) -> None:
         )
     )
     model.save_pretrained(folder)
-    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
         tokenizer_object=tokenizer, model_max_length=512, **dict(zip(names, SPECIAL, strict=True))
     ).save_pretrained(folder)
 

@@ -189,6 +189,6 @@ def _write_tokenizer(
         pair=f"{first} $A {last} {last} $B {last}",
         special_tokens=[(first, special["bos_token"]), (last, special["eos_token"])],
     )
-    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
         tokenizer_object=tokenizer, model_max_length=most, **named
     ).save_pretrained(folder)
