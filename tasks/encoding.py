@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from configs.errors import SourceError
 from tasks.progress import report_progress
-from tasks.worker.batches import write_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,6 +43,8 @@ def encode(
 ) -> int:
     """Write the rows of `parquet` as `EncodedRows` to the folder; return how many were truncated."""
     import datasets
+
+    from tasks.worker.batches import write_rows  # late: it brings torch, which a reused step spares
 
     datasets.disable_progress_bars()
     with tempfile.TemporaryDirectory() as cache:

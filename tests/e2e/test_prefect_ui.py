@@ -82,6 +82,10 @@ def test_a_run_started_from_the_form_in_the_ui_shows_its_artifacts_there(
             "min": 0.85
         }
         _check_artifacts(page, tmp_path)
+        told = {key: str(made["data"]) for key, made in server.artifacts(run).items()}
+        assert "expect_column_values_to_be_in_set" in told["smoke-validation"]
+        assert "near-copies in" in told["smoke-duplicates"]
+        assert "probably mislabelled" in told["smoke-label-errors"]
     outside = {
         url for url in asked if not url.startswith((server.ui, f"blob:{server.ui}", "data:"))
     }
@@ -111,7 +115,11 @@ def _descriptions(section: type[BaseModel]) -> Iterator[tuple[str, str]]:
 
 
 def _check_artifacts(page: Page, screenshots: Path) -> None:
+    """All artifacts of the run are listed; those to look at hold what they should."""
     run = page.url
+    page.get_by_text("Artifacts", exact=True).click()
+    for key in ("validation", "duplicates", "label-errors"):
+        expect(page.get_by_text(f"smoke-{key}", exact=True).last).to_be_visible()
 
     def opened(key: str) -> str:
         page.goto(run)
@@ -121,10 +129,7 @@ def _check_artifacts(page: Page, screenshots: Path) -> None:
         page.screenshot(path=screenshots / f"{key}.png", full_page=True)
         return page.inner_text("body")
 
-    assert "expect_column_values_to_be_in_set" in opened("validation")
     assert "Rows left after each step" in opened("data")
-    assert "near-copies in" in opened("duplicates")
-    assert "probably mislabelled" in opened("label-errors")
     assert "134 test rows" in opened("evaluation")
     cells = page.get_by_role("cell").all_inner_texts()
     assert {"accuracy", "precision.macro", "recall.spam", "134"} <= set(cells)

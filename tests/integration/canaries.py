@@ -35,23 +35,27 @@ CANARIES = {
 TEXTS = [text.format(canary) for canary, text in CANARIES.items()]
 
 
-def canaries_in(text: str) -> set[str]:
-    """Return the canaries that a text holds."""
-    return {canary for canary in CANARIES if canary in text}
+def canaries_in(text: str, sought: Iterable[str] = CANARIES) -> set[str]:
+    """Return the canaries, or other values that are sought, that a text holds."""
+    return {canary for canary in sought if canary in text}
 
 
-def canaries_under(folder: Path, *, without: Iterable[Path] = ()) -> dict[Path, set[str]]:
-    """Return the files of the folder that hold a canary, and which; Parquet is read as rows.
+def canaries_under(
+    folder: Path, *, without: Iterable[Path] = (), sought: Iterable[str] = CANARIES
+) -> dict[Path, set[str]]:
+    """Return the files of the folder that hold what is sought; Parquet is read as rows.
 
-    Files under the folders `without` are left out.
+    Files under the folders `without` are left out, and weights, which hold numbers.
     """
     kept = tuple(without)
     files = [
         file
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and not any(file.is_relative_to(other) for other in kept)
+        if file.is_file()
+        and not any(file.is_relative_to(other) for other in kept)
+        and file.suffix != ".safetensors"
     ]
-    found = {file: canaries_in(_read(file)) for file in files}
+    found = {file: canaries_in(_read(file), sought) for file in files}
     return {file: canaries for file, canaries in found.items() if canaries}
 
 

@@ -659,8 +659,14 @@ def _check_leftovers(case: Case, before: set[str], homes: Path) -> None:
     allowed = [str(Path(path).parent) for path in whole]
     if "validate" in case.keeps:
         allowed.append("ekiben_home/reports/letters")
+    database = (homes / "prefect_home").rglob("*")
+    assert not [file for file in database if file.is_file() and _holds_a_text(file)]
     files = [path for path in new if not (homes / path).is_dir()]
     assert not [path for path in files if str(Path(path).parent) not in allowed]
+
+
+def _holds_a_text(file: Path) -> bool:
+    return ROW_TEXT.encode() in file.read_bytes()
 
 
 def _entries(folder: Path) -> set[str]:
