@@ -79,17 +79,18 @@ def fingerprint_shard(
 ) -> int:
     """Write what tells the shard's rows apart, and return how many rows were written.
 
-    `NNNNN.npz.*`: row, label, text key (the first 128 bits of the salted SHA-256), group key, and
+    `NNNNN.*`: row, label, text key (the first 128 bits of the salted SHA-256), group key, and
     MinHash bands of every row that is not quarantined.
     """
-    table = read_shard(source, shard)
+    table = read_shard(source, shard, ["row", "text", "label", "group"])
     table = table.filter(pc.invert(pc.is_in(table["row"], pa.array(np.load(unfit)))))
     texts = table["text"].to_pylist()
     groups = table["group"].fill_null("").to_numpy()
     pq.write_table(table.select(["row", "label"]), folder / f"{shard:05d}.rows.parquet")
     np.save(folder / f"{shard:05d}.keys.npy", text_keys(texts, salt))
     np.save(folder / f"{shard:05d}.groups.npy", pd.util.hash_array(groups) * (groups != ""))
-    np.save(folder / f"{shard:05d}.bands.npy", bands(texts) if near else np.empty((0, BANDS)))
+    if near:  # band by band, since one is read at a time
+        np.save(folder / f"{shard:05d}.bands.npy", np.ascontiguousarray(bands(texts).T))
     return len(texts)
 
 
@@ -190,7 +191,7 @@ def _read_rows(folder: Path) -> _Rows:
 
 def _exact(rows: _Rows, action: str) -> _Verdict:
     """Find the copies of each text, and what is to be done where their labels differ."""
-    order = np.lexsort((np.arange(len(rows.key)), rows.key[:, 1], rows.key[:, 0]))
+    order = np.lexsort((rows.key[:, 1], rows.key[:, 0]))  # stable: the first of equals stays first
     ordered = rows.key[order]
     new = np.concatenate([[True], (ordered[1:] != ordered[:-1]).any(axis=1)])[: len(order)]
     first = np.empty(len(order), dtype=np.int64)
@@ -242,7 +243,7 @@ def _near(
     own = np.flatnonzero(verdict.first == np.arange(sum(sizes)))
 
     def keys(band: int) -> NDArray[np.uint64]:
-        parts = [np.load(file, mmap_mode="r")[:, band] for file in files]
+        parts = [np.load(file, mmap_mode="r")[band] for file in files]
         return np.concatenate(parts)[own]
 
     pairs, index = np.empty((0, 2), dtype=np.int64), np.empty(0)

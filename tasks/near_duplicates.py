@@ -99,9 +99,12 @@ def _indices(texts: Sequence[str], pairs: list[list[int]]) -> Iterator[float]:
 def clusters(rows: int, edges: Iterable[Indices]) -> NDArray[np.int64]:
     """Return for each of `rows` rows the first row that edges [n, 2] lead to, directly or not."""
     joined = np.concatenate([np.empty((0, 2), dtype=np.int64), *edges])
-    ones = np.ones(len(joined), dtype=np.int8)
-    graph = coo_array((ones, (joined[:, 0], joined[:, 1])), shape=(rows, rows))
-    _, component = connected_components(graph, directed=False)
-    _, first, place = np.unique(component, return_index=True, return_inverse=True)
-    answer: NDArray[np.int64] = first[place]
+    nodes, ends = np.unique(joined, return_inverse=True)  # most rows are tied to no other
+    one, other = ends.reshape(-1, 2).T
+    graph = coo_array((np.ones(len(one), dtype=np.int8), (one, other)), shape=(len(nodes),) * 2)
+    count, component = connected_components(graph, directed=False)
+    first = np.full(count, rows)
+    np.minimum.at(first, component, nodes)
+    answer: NDArray[np.int64] = np.arange(rows)
+    answer[nodes] = first[component]
     return answer
