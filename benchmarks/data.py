@@ -5,6 +5,7 @@ real tweets, with controlled copies and faults; `--quick` measures 20,000. Each 
 process of its own, in turn; seconds and memory count from after its imports. Memory needs Linux.
 """
 
+import csv
 import json
 import os
 import random
@@ -13,10 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +22,13 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.contenders import CONTENDERS, LABELS
 from benchmarks.line import RESULTS, ROOT, surroundings
-from configs.schema import PipelineConfig
 
 SIZES = (100_000, 1_000_000, 10_000_000)
 REPEATS = {100_000: 3, 1_000_000: 2}
 COPIES, NEAR_COPIES, BLANK, WRONG_LABEL = 0.02, 0.02, 0.005, 0.005
-LABELS = ("negative", "neutral", "positive")
-RIVALS_MOST = (
-    1_000_000  # above this the rivals, which hold all rows as objects, need too much memory
-)
+RIVALS_MOST = 1_000_000  # above this those that hold all rows as objects need too much memory
 
 
 def write_rows(file: Path, rows: int) -> dict[str, int]:
@@ -42,8 +37,6 @@ def write_rows(file: Path, rows: int) -> dict[str, int]:
     draw = random.Random(7)  # noqa: S311 - made data, not a secret
     made = {"copies": 0, "near_copies": 0, "blank": 0, "wrong_label": 0}
     with file.open("w", encoding="utf-8", newline="") as stream:
-        import csv
-
         writer = csv.writer(stream)
         writer.writerow(["text", "label"])
         before = ("", LABELS[0])
@@ -86,168 +79,6 @@ def _tweets() -> list[str]:
     source = fetch(data.uri, hf_split=data.hf_split, max_megabytes=data.max_megabytes)
     switches = data.cleaning.model_dump()
     return [clean(row.text or "", switches) for row in read_rows(source.path, data)]
-
-
-def pandas_and_gx(file: Path) -> Iterator[tuple[str, Any]]:
-    """Check the rows as Great Expectations' own pages do: one frame, one suite, one run."""
-    import great_expectations as gx
-    import pandas as pd
-    from great_expectations import expectations as gxe
-
-    yield "ready", None
-    frame = pd.read_csv(file, keep_default_na=False, dtype=str)
-    yield "read", {"rows": len(frame)}
-    context = gx.get_context(mode="ephemeral")
-    asset = context.data_sources.add_pandas("rows").add_dataframe_asset("rows")
-    batch = asset.add_batch_definition_whole_dataframe("all")
-    checks = [
-        gxe.ExpectColumnValuesToNotBeNull(column="text"),
-        gxe.ExpectColumnValuesToMatchRegex(column="text", regex=r"\S"),
-        gxe.ExpectColumnValueLengthsToBeBetween(column="text", min_value=1, max_value=20_000),
-        gxe.ExpectColumnValuesToNotBeNull(column="label"),
-        gxe.ExpectColumnValuesToBeInSet(column="label", value_set=list(LABELS)),
-        gxe.ExpectTableRowCountToBeBetween(min_value=100),
-        gxe.ExpectColumnProportionOfUniqueValuesToBeBetween(column="text", min_value=0.5),
-    ]
-    suite = context.suites.add(gx.ExpectationSuite(name="rows", expectations=checks))
-    definition = gx.ValidationDefinition(name="rows", data=batch, suite=suite)
-    result = context.validation_definitions.add(definition).run(
-        batch_parameters={"dataframe": frame},
-        result_format="COMPLETE",  # which rows failed, as a quarantine needs
-    )
-    counts = {
-        f"{item.expectation_config.type}.{item.expectation_config.kwargs.get('column')}": (
-            item.result.get("unexpected_count")
-        )
-        for item in result.results
-        if item.expectation_config is not None
-    }
-    yield "validate", {"failed": counts}
-
-
-def polars_alone(file: Path) -> Iterator[tuple[str, Any]]:
-    """Ask the same questions in one polars query: the floor."""
-    import polars as pl
-
-    yield "ready", None
-    frame = pl.read_csv(file, infer_schema=False)
-    yield "read", {"rows": frame.height}
-    text, label = pl.col("text"), pl.col("label")
-    answer = frame.lazy().select(
-        text.is_null().sum().alias("null"),
-        (~text.str.contains(r"\S")).sum().alias("blank"),
-        (~text.str.strip_chars().str.len_chars().is_between(1, 20_000)).sum().alias("length"),
-        label.is_null().sum().alias("no_label"),
-        (~label.is_in(list(LABELS))).sum().alias("label"),
-        pl.len(),
-        text.n_unique().alias("distinct"),
-    )
-    row = answer.collect().row(0)
-    yield "validate", {"failed": list(row[:5])}
-
-
-def _config(file: Path) -> PipelineConfig:
-    return PipelineConfig.model_validate(
-        {
-            "name": "measured",
-            "data": {"uri": str(file), "labels": list(LABELS), "max_rows": 100_000_000},
-            "gate": {"accuracy": {"min": 0.5}},
-            "label_errors": {"action": "none"},  # its cost is bounded: see benchmarks.labels
-        }
-    )
-
-
-def validate_alone(file: Path) -> Iterator[tuple[str, Any]]:
-    """Validate rows that another process has read in."""
-    import great_expectations  # noqa: F401 - its import is not what is measured
-
-    from tasks.ingest import read_dataset
-    from tasks.validation import validate_dataset
-
-    config = _config(file)
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        pool.submit(read_dataset, config.data).result()
-    dataset = read_dataset(config.data)  # as the other has left it
-    yield "ready", None
-    report = validate_dataset(config, dataset)
-    yield "validate", {"quarantined": report.rows_quarantined}
-
-
-def ekiben_stages(file: Path) -> Iterator[tuple[str, Any]]:
-    """Run the first third of the line: every stage as `ekiben check` does."""
-    import great_expectations  # noqa: F401 - its import is not what is measured
-    import scipy.sparse.csgraph  # noqa: F401
-
-    from tasks.auditing import find_label_errors
-    from tasks.comparing import profile_dataset
-    from tasks.duplicates import find_duplicates
-    from tasks.ingest import read_dataset
-    from tasks.splitting import split_rows
-    from tasks.validation import validate_dataset
-
-    config = _config(file)
-    yield "ready", None
-    dataset = read_dataset(config.data)
-    yield "ingest", {"rows": dataset.rows}
-    report = validate_dataset(config, dataset)
-    counts = {f"{rule.rule}.{rule.column}": rule.rows_failed for rule in report.rules}
-    yield "validate", {"failed": counts}
-    found = find_duplicates(config, dataset, report)
-    yield (
-        "deduplicate",
-        {"duplicates": found.duplicates, "near_rows": found.near_rows, "kept": found.rows_kept},
-    )
-    profile_dataset(dataset, found)
-    yield "profile", {}
-    suspects = find_label_errors(config, dataset, found)
-    sides = split_rows(config, dataset, found, suspects)
-    yield "split", {"sides": sides.rows}
-
-
-def near_alone(file: Path) -> Iterator[tuple[str, Any]]:
-    """Find near-copies as the line does, with every pair's true Jaccard index, on texts in memory."""
-    import numpy as np
-    import pandas as pd
-
-    from tasks.near_duplicates import candidates, clusters, further_candidates, near_copies
-    from tasks.shingles import BANDS, bands
-
-    texts = pd.read_csv(file, keep_default_na=False, dtype=str)["text"].tolist()
-    yield "ready", None
-    keys, rows = bands(texts), np.arange(len(texts))
-
-    def texts_of(indices: Any) -> list[str]:
-        return [texts[index] for index in indices.tolist()]
-
-    found = [candidates(keys[:, band], rows) for band in range(BANDS)]
-    pairs, _ = near_copies(found, texts_of, 0.9)
-    cluster = clusters(len(texts), [pairs])
-    found = [further_candidates(keys[:, band], rows, cluster) for band in range(BANDS)]
-    more, _ = near_copies(found, texts_of, 0.9)
-    yield "near_copies", {"flagged": len(np.unique(np.concatenate([pairs, more])))}
-
-
-def rensa_alone(file: Path) -> Iterator[tuple[str, Any]]:
-    """Find near-copies with the fastest library alone, on words as its own pages do."""
-    import pandas as pd
-    from rensa import RMinHash, RMinHashLSH
-
-    texts = pd.read_csv(file, keep_default_na=False, dtype=str)["text"].tolist()
-    yield "ready", None
-    matrix = RMinHash.digest_matrix_from_token_sets([text.split() for text in texts], 128, 42)
-    index = RMinHashLSH(threshold=0.8, num_perm=128, num_bands=16)
-    flags = index.query_duplicate_flags_matrix_one_shot(matrix)
-    yield "near_copies", {"flagged": sum(flags)}
-
-
-CONTENDERS: dict[str, Callable[[Path], Iterator[tuple[str, Any]]]] = {
-    "pandas_and_gx": pandas_and_gx,
-    "polars": polars_alone,
-    "ekiben": ekiben_stages,
-    "ekiben_validate": validate_alone,
-    "ekiben_near": near_alone,
-    "rensa": rensa_alone,
-}
 
 
 def measure_here(name: str, file: Path) -> dict[str, Any]:
