@@ -3,7 +3,7 @@
 import logging
 import threading
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from configs.schema import Expectation
 from tasks.suites import build_expectation
 
 if TYPE_CHECKING:
-    from great_expectations import ValidationDefinition
+    from great_expectations.core.batch_definition import BatchDefinition
 
 _TAKES_ROWS_BY_THE_TABLE = (
     "expect_column_values_to_be_unique",
@@ -68,9 +68,15 @@ def check(frame: pd.DataFrame, suite: tuple[Expectation, ...]) -> list[Checked]:
     """
     if not suite:
         return []
+    import great_expectations as gx
+
+    expectations = [build_expectation(item) for item in suite]
+    for place, expectation in enumerate(expectations):
+        expectation.meta = {**(expectation.meta or {}), _PLACE: place}
     with _one_at_a_time:
-        result = _definition(tuple(item.model_dump_json() for item in suite)).run(
-            batch_parameters={"dataframe": frame.reset_index(drop=True)},
+        batch = _frames().get_batch({"dataframe": frame.reset_index(drop=True)})
+        result: Any = batch.validate(
+            gx.ExpectationSuite(name="ekiben", expectations=expectations),
             result_format={"result_format": "COMPLETE", "return_unexpected_index_query": False},
         )
     # The library groups its results by column, so each expectation carries its place in the suite.
@@ -82,8 +88,9 @@ def _place(item: Any) -> int:
     return int(item.expectation_config.meta[_PLACE])
 
 
-@lru_cache(maxsize=8)
-def _definition(suite: tuple[str, ...]) -> "ValidationDefinition":
+@cache
+def _frames() -> "BatchDefinition[Any]":
+    """Return what makes a batch of a frame, in a context that is kept in memory alone."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
@@ -91,13 +98,7 @@ def _definition(suite: tuple[str, ...]) -> "ValidationDefinition":
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     asset = context.data_sources.add_pandas("rows").add_dataframe_asset("rows")
-    batch = asset.add_batch_definition_whole_dataframe("all")
-    expectations = [build_expectation(Expectation.model_validate_json(item)) for item in suite]
-    for place, expectation in enumerate(expectations):
-        expectation.meta = {**(expectation.meta or {}), _PLACE: place}
-    named = context.suites.add(gx.ExpectationSuite(name="ekiben", expectations=expectations))
-    definition = gx.ValidationDefinition(name="ekiben", data=batch, suite=named)
-    return context.validation_definitions.add(definition)
+    return asset.add_batch_definition_whole_dataframe("all")
 
 
 def _checked(item: Any, rows: int) -> Checked:

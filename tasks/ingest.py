@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from configs.errors import DataError
 from configs.schema import Data, redact
 from tasks.cleaning import apply, steps_of
-from tasks.digests import value_digest
+from tasks.digests import text_hashes, value_digest
 from tasks.manifests import DatasetManifest
 from tasks.privacy import mask
 from tasks.progress import report_progress
@@ -25,14 +26,16 @@ from tasks.steps import run_step
 SCHEMA = pa.schema(
     [("row", pa.int64()), ("text", pa.string()), ("label", pa.string()), ("group", pa.string())]
 )
+ROWS = SCHEMA.append(pa.field("fingerprint", pa.uint64()))
 _MOST_CHARACTERS = 32_000_000
 
 
 def read_dataset(data: Data) -> DatasetManifest:
-    """Return the manifest of the cleaned rows, `rows.parquet`: row, text, label, group.
+    """Return the manifest of the cleaned rows, `rows.parquet`: row, text, label, group, fingerprint.
 
     `label` holds the label's name, or the raw value where `data.labels` does not know it, which
-    validation then quarantines.
+    validation then quarantines. `fingerprint` is 64 bits of the text, for stages that ask only
+    which texts are equal.
 
     Raises:
         SourceError, DataError: if the source cannot be fetched or is not as declared.
@@ -74,9 +77,11 @@ def _write(rows: Iterator[Row], data: Data, file: Path) -> dict[str, Any]:
             labels.update("(none)" if name is None else name for name in names)
             report_progress("ingest", batch[-1].number, None, "rows read")
             numbers, groups = [row.number for row in batch], [row.group for row in batch]
-            yield pa.table([numbers, _mask(texts, data, masked), names, groups], schema=SCHEMA)
+            stored = pa.array(_mask(texts, data, masked), pa.string())
+            prints = pc.if_else(stored.is_null(), None, pa.array(text_hashes(stored)))
+            yield pa.table([numbers, stored, names, groups, prints], schema=ROWS)
 
-    count = write_shards(file, SCHEMA, shards())
+    count = write_shards(file, ROWS, shards())
     if count == 0:
         raise DataError(
             f"{redact(data.uri)}: holds no rows; add labelled texts, or correct data.uri"

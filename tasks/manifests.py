@@ -44,7 +44,7 @@ class Manifest(Record):
 
 
 class DatasetManifest(Manifest):
-    """Rows as they were read and cleaned: `rows.parquet` with columns row, text, label, group."""
+    """Rows as they were read and cleaned: `rows.parquet`, whose columns `tasks.ingest` names."""
 
     source: str
     source_digest: str

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from pyarrow import feather
 
 from configs.schema import Expectation, PipelineConfig
-from tasks.digests import text_hashes
 from tasks.expectations import check, sees_the_table
 from tasks.manifests import Record
-from tasks.shards import read_shard
+from tasks.shards import read_parts, read_shard
 
 COLUMNS = ["row", "text", "label"]
 QUARANTINE = pa.schema(
@@ -26,9 +25,7 @@ QUARANTINE = pa.schema(
         ("label", pa.string()),
     ]
 )
-_ROWS_AT_ONCE = (
-    50_000  # small beside a shard: what is made of them takes several times their memory
-)
+_ROWS_AT_ONCE = 50_000  # what is made of them takes several times their memory
 Rule = tuple[int, str, str]
 """An expectation's place in its suite, its name, and the column that it is about."""
 
@@ -43,7 +40,7 @@ def row_suite(config: PipelineConfig) -> tuple[Expectation, ...]:
     """Return the expectations on single rows that every dataset must meet.
 
     They see no more of a row than whether it has a text and of what length, whether that is blank,
-    and its label: `_cases` relies on it.
+    and its label: `cases_of` relies on it.
     """
     limits = config.validation
     lengths = {"min_value": limits.min_characters, "max_value": limits.max_characters}
@@ -73,58 +70,56 @@ def rules_of(suite: tuple[Expectation, ...]) -> list[Rule]:
 def survey_shard(config: PipelineConfig, source: Path, shard: int, folder: Path) -> Surveyed:
     """Write what the other rules need of the shard's rows, and run the user's rules on them.
 
-    `NNNNN.slim.arrow` has for each row its number, a 64-bit hash of its text, its label, its length
+    `NNNNN.slim.arrow` has for each row its number, its text's fingerprint, its label, its length
     in characters and its case; `NNNNN.cases.arrow` a first row and the count of each case;
     `NNNNN.own.npz` the positions that failed each of the user's rules.
     """
-    table = read_shard(source, shard, COLUMNS)
     cases, slim, known = [], [], 0
-    for start in range(0, table.num_rows, _ROWS_AT_ONCE):
-        part = table.slice(start, _ROWS_AT_ONCE)
-        case, first, sizes = _cases(part)
-        cases.append(part.take(pa.array(first)).append_column("rows", pa.array(sizes)))
+    for part in read_parts(source, shard, [*COLUMNS, "fingerprint"], _ROWS_AT_ONCE):
+        case, first, sizes = cases_of(part)
+        found = part.select(COLUMNS).take(pa.array(first))
+        cases.append(found.append_column("rows", pa.array(sizes)))
         slim.append(_slim(part, case + known))
         known += len(first)
     for tables, kind in ((cases, "cases"), (slim, "slim")):
         file = folder / f"{shard:05d}.{kind}.arrow"
         feather.write_feather(pa.concat_tables(tables), file, "uncompressed")
     own = own_rules(config, by_row=True)
-    checked = check(table.to_pandas(), own) if own else []
+    checked = check(read_shard(source, shard, COLUMNS).to_pandas(), own) if own else []
     np.savez(folder / f"{shard:05d}.own.npz", *(each.failed for each in checked))
     return Surveyed(own=tuple((len(each.failed), each.considered) for each in checked))
 
 
-def _cases(table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def cases_of(table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return each row's case [n_rows], and a first row and the size of each case [n_cases].
 
     Rows of one case have the same label and a text of the same length, or none; a blank text is a
     case of its own, because which characters are blank is for the expectation to say.
     """
     text = table["text"].combine_chunks()
-    blank = pc.fill_null(pc.utf8_is_space(text), False)
-    columns = (
-        pc.fill_null(pc.utf8_length(text), -1),
-        pc.if_else(blank, text, None),
-        table["label"].combine_chunks(),
-    )
-    code = np.zeros(table.num_rows, dtype=np.int64)
-    for column in columns:
-        codes = column.dictionary_encode(null_encoding="encode").indices.to_numpy()
-        code = code * (int(codes.max(initial=0)) + 1) + codes
+    kind = _codes(pc.utf8_length(text))
+    blank = np.flatnonzero(pc.fill_null(pc.utf8_is_space(text), False))
+    kind[blank] = kind.max(initial=0) + 1 + _codes(text.take(pa.array(blank)))
+    code = _codes(table["label"].combine_chunks()) * (kind.max(initial=0) + 1) + kind
     _, first, case, sizes = np.unique(
         code, return_index=True, return_inverse=True, return_counts=True
     )
     return case, first, sizes
 
 
+def _codes(column: pa.Array) -> NDArray[np.int64]:
+    """Return a number [n_rows] for each row's value, the same for the same; nothing is a value."""
+    codes = column.dictionary_encode(null_encoding="encode").indices
+    return np.array(codes.to_numpy(), dtype=np.int64)
+
+
 def _slim(table: pa.Table, case: NDArray[np.int64]) -> pa.Table:
-    text = table["text"].combine_chunks()
     return pa.table(
         {
             "row": table["row"],
-            "text": pc.if_else(pc.is_null(text), None, pa.array(text_hashes(text).view(np.int64))),
+            "text": table["fingerprint"],
             "label": table["label"],
-            "characters": pc.cast(pc.utf8_length(text), pa.int32()),
+            "characters": pc.utf8_length(table["text"]),
             "case": pa.array(case.astype(np.int32)),
         }
     )
@@ -134,9 +129,17 @@ def quarantine_shard(
     source: Path, shard: int, failures: dict[Rule, NDArray[np.int64]], folder: Path
 ) -> int:
     """Write the quarantine's lines of a shard, and return how many there are."""
-    lines = quarantine_lines(read_shard(source, shard, COLUMNS), failures)
-    pq.write_table(lines, folder / f"{shard:05d}.quarantine.parquet")
-    return int(lines.num_rows)
+    lines, start = [QUARANTINE.empty_table()], 0
+    for part in read_parts(source, shard, COLUMNS, _ROWS_AT_ONCE):
+        here = {
+            rule: rows[(rows >= start) & (rows < start + part.num_rows)] - start
+            for rule, rows in failures.items()
+        }
+        lines.append(quarantine_lines(part, here))
+        start += part.num_rows
+    table = pa.concat_tables(lines)
+    pq.write_table(table, folder / f"{shard:05d}.quarantine.parquet")
+    return int(table.num_rows)
 
 
 def quarantine_lines(

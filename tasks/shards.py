@@ -37,6 +37,13 @@ def read_shard(file: Path, shard: int, columns: list[str] | None = None) -> pa.T
         return parquet.read_row_group(shard, columns=columns, use_threads=False)
 
 
+def read_parts(file: Path, shard: int, columns: list[str], rows: int) -> Iterator[pa.Table]:
+    """Yield the rows of one shard, at most so many at once."""
+    with pq.ParquetFile(file) as parquet:
+        for batch in parquet.iter_batches(rows, [shard], columns, use_threads=False):
+            yield pa.Table.from_batches([batch])
+
+
 def parquet_writer(file: Path, schema: pa.Schema) -> pq.ParquetWriter:
     """Return a writer that suits rows of text: no dictionary of the texts, quick to unpack."""
     few = [name for name in schema.names if name not in ("row", "text")]

@@ -102,7 +102,7 @@ def _write_sides(
         ]
         shards = count_shards(source)
         for shard in range(shards):
-            table = read_shard(source, shard)
+            table = read_shard(source, shard, SCHEMA.names)
             table = table.filter(pc.is_in(table["row"], kept["row"].combine_chunks()))
             at = np.searchsorted(rows, table["row"].to_numpy())
             table = table.set_column(2, "label", kept["label"].take(pa.array(at)))

@@ -69,8 +69,11 @@ def check_table(
 ) -> list[RuleOutcome]:
     """Return the outcomes of the rules on the whole table of valid rows."""
     own = tuple(e for e in own_rules(config, by_row=False) if not takes_rows(e))
-    slim_suite = tuple(e for e in table_suite(config) + own if not _needs_texts(e))
-    found = list(zip(slim_suite, check(_slim_frame(valid), slim_suite), strict=True))
+    columns, *others = table_suite(config)
+    found = list(zip((columns,), check(_slim_frame(valid.slice(0, 0)), (columns,)), strict=True))
+    slim_suite = (*others, *(e for e in own if not _needs_texts(e)))
+    frame = _slim_frame(valid, COLUMNS if own else ["text"])
+    found += zip(slim_suite, check(frame, slim_suite), strict=True)
     for item in own:
         if _needs_texts(item):
             found += zip((item,), check(frame_for(item, source, valid), (item,)), strict=True)
@@ -85,10 +88,10 @@ def _needs_texts(item: Expectation) -> bool:
     return "text" in columns and not item.type.startswith(_EQUALITY_ALONE)
 
 
-def _slim_frame(slim: pa.Table) -> pd.DataFrame:
-    """Return the rows with a hash in the place of each text, as good as it where equality counts."""
-    types = {pa.int64(): pd.Int64Dtype()} if slim["text"].null_count else {}
-    return pd.DataFrame(slim.select(COLUMNS).to_pandas(types_mapper=types.get))
+def _slim_frame(slim: pa.Table, columns: list[str] = COLUMNS) -> pd.DataFrame:
+    """Return the rows with fingerprints for texts, which are as good where equality counts."""
+    types = {pa.uint64(): pd.UInt64Dtype()} if slim["text"].null_count else {}
+    return pd.DataFrame(slim.select(columns).to_pandas(types_mapper=types.get))
 
 
 def frame_for(item: Expectation, source: Path, slim: pa.Table) -> pd.DataFrame:

@@ -12,6 +12,8 @@ from typing import Any
 
 import datasets
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from loopback import CLOSED, Server, serve_folder
 from loopback import listening as serving
@@ -91,6 +93,16 @@ def assert_one_line(error: EkibenError, *parts: str) -> None:
     assert SECRET not in said
     for part in parts:
         assert part in said
+
+
+def test_equal_texts_have_equal_fingerprints_once_cleaned_and_nothing_has_none(homes: Path) -> None:
+    table = {"text": ["a  b", "a b", None, "", "c"], "label": ["ham"] * 5}
+    pq.write_table(pa.table(table), homes / "x.parquet")
+    data = Data.model_validate({"uri": str(homes / "x.parquet"), "labels": ["ham", "spam"]})
+    prints = pq.read_table(read_dataset(data).path("rows.parquet"))["fingerprint"].to_pylist()
+    assert prints[0] == prints[1]
+    assert prints[2] is None
+    assert len(set(prints)) == 4
 
 
 # Paths
