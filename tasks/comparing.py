@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from prefect import task
@@ -15,7 +16,7 @@ from tasks.change import ChangeReport, compare_profiles
 from tasks.manifests import DatasetManifest, DuplicateReport, ProfileManifest, ReleaseRecord
 from tasks.profiles import NO_ROWS, Profile, merge, profile_of
 from tasks.releasing import champion, record_file
-from tasks.shards import count_shards, read_shard, side_by_side
+from tasks.shards import count_shards, places_of, read_shard, side_by_side
 from tasks.steps import run_step, write_text
 
 
@@ -41,10 +42,12 @@ def profile_dataset(dataset: DatasetManifest, duplicates: DuplicateReport) -> Pr
 def profile_shard(source: Path, kept: Path, shard: int) -> Profile:
     """Return the profile of a shard's rows that are kept."""
     table = read_shard(source, shard, ["row", "text"])
-    rows = pq.read_table(kept, columns=["row", "label"])
-    at = pc.index_in(table["row"], rows["row"].combine_chunks())
-    table = table.append_column("label", rows["label"].take(at))
-    table = table.filter(pc.is_valid(at))
+    numbers = table["row"].to_numpy()
+    own = (pc.field("row") >= numbers[0]) & (pc.field("row") <= numbers[-1])
+    rows = pq.read_table(kept, columns=["row", "label"], filters=own)
+    at = places_of(numbers, rows["row"].to_numpy())
+    table = table.filter(pa.array(at >= 0))
+    table = table.append_column("label", rows["label"].take(pa.array(at[at >= 0])))
     return profile_of(table["text"].to_pylist(), table["label"].to_pylist())
 
 

@@ -39,6 +39,7 @@ KEPT = pa.schema(
 LEFT_OUT = pa.schema([("row", pa.int64()), ("reason", pa.string()), ("of", pa.int64())])
 NEAR = pa.schema([("row", pa.int64()), ("near", pa.int64()), ("jaccard", pa.float64())])
 _SHOWN_PAIRS = 10
+_ROWS_A_GROUP = 100_000
 Indices = NDArray[np.int64]
 
 
@@ -286,7 +287,9 @@ def _write(rows: _Rows, verdict: _Verdict, cluster: Indices, folder: Path) -> No
         "at": place(rows.key[cluster[kept], 0]),
         "draw": place(rows.key[kept, 1]),
     }
-    pq.write_table(pa.table(columns, schema=KEPT), folder / "kept.parquet")
+    table = pa.table(columns, schema=KEPT)
+    # Small row groups, since later stages read the rows of a shard alone.
+    pq.write_table(table, folder / "kept.parquet", row_group_size=_ROWS_A_GROUP)
     out = np.flatnonzero(~kept)
     first = rows.number[verdict.first[out]]
     columns = {

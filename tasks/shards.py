@@ -70,6 +70,17 @@ def texts_of(file: Path, rows: NDArray[np.int64]) -> list[str]:
     return found
 
 
+def places_of(rows: NDArray[np.int64], among: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where each of `rows` [n_rows] stands among ascending numbers, or -1.
+
+    Searching takes no memory, where a hash table of all numbers would take many times theirs.
+    """
+    if not len(among):
+        return np.full(len(rows), -1)
+    at = np.minimum(np.searchsorted(among, rows), len(among) - 1)
+    return np.where(among[at] == rows, at, -1)
+
+
 def join_shards(file: Path, schema: pa.Schema, parts: Iterable[Path]) -> int:
     """Move the rows of several Parquet files into one, in order, and return their count."""
 

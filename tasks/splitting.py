@@ -25,7 +25,7 @@ from tasks.digests import text_hashes
 from tasks.ingest import SCHEMA
 from tasks.manifests import DatasetManifest, DuplicateReport, LabelReport, SplitManifest
 from tasks.progress import report_progress
-from tasks.shards import count_shards, parquet_writer, read_shard
+from tasks.shards import count_shards, parquet_writer, places_of, read_shard
 from tasks.steps import run_step
 
 SIDES = ("train", "validation", "test")
@@ -44,7 +44,11 @@ def split_rows(
     """
 
     def produce(folder: Path) -> dict[str, Any]:
-        kept = pq.read_table(duplicates.path("kept.parquet"), columns=["row", "label", "at"])
+        kept = pq.read_table(
+            duplicates.path("kept.parquet"),
+            columns=["row", "label", "at"],
+            read_dictionary=["label"],  # a number a row, not a name
+        )
         if labels.quarantined:
             suspects = pq.read_table(labels.path("suspects.parquet"))["row"].combine_chunks()
             kept = kept.filter(pc.invert(pc.is_in(kept["row"], suspects)))
@@ -103,9 +107,10 @@ def _write_sides(
         shards = count_shards(source)
         for shard in range(shards):
             table = read_shard(source, shard, SCHEMA.names)
-            table = table.filter(pc.is_in(table["row"], kept["row"].combine_chunks()))
-            at = np.searchsorted(rows, table["row"].to_numpy())
-            table = table.set_column(2, "label", kept["label"].take(pa.array(at)))
+            at = places_of(table["row"].to_numpy(), rows)
+            table, at = table.filter(pa.array(at >= 0)), at[at >= 0]
+            names = kept["label"].take(pa.array(at)).cast(pa.string())
+            table = table.set_column(2, "label", names)
             for number, side in enumerate(SIDES):
                 part = table.filter(pa.array(sides[at] == number))
                 writers[number].write_table(part)

@@ -13,6 +13,7 @@ from configs.errors import DataError
 from configs.schema import Split
 from tasks.duplicates import place, text_keys
 from tasks.ingest import SCHEMA
+from tasks.shards import places_of
 from tasks.splitting import SIDES, _assert_apart, sides_of
 
 
@@ -145,3 +146,9 @@ def test_a_text_on_two_sides_would_be_noticed() -> None:
     _assert_apart({"train": one, "test": two})
     with pytest.raises(DataError, match="1 texts are in both train and test"):
         _assert_apart({"train": one, "validation": two, "test": one[:1]})
+
+
+def test_numbers_are_found_among_ascending_ones() -> None:
+    among = np.array([2, 3, 5, 9])
+    assert places_of(np.array([1, 2, 4, 9, 10, 5]), among).tolist() == [-1, 0, -1, 3, -1, 2]
+    assert places_of(np.array([1, 2]), among[:0]).tolist() == [-1, -1]
