@@ -82,7 +82,7 @@ def test_a_run_started_from_the_form_in_the_ui_shows_its_artifacts_there(
             "min": 0.85
         }
         _check_artifacts(page, tmp_path)
-        told = {key: str(made["data"]) for key, made in server.artifacts(run).items()}
+        told = {key: str(made) for key, made in server.artifacts(run).items()}
         assert "expect_column_values_to_be_in_set" in told["smoke-validation"]
         assert "near-copies in" in told["smoke-duplicates"]
         assert "probably mislabelled" in told["smoke-label-errors"]
