@@ -4,14 +4,8 @@ import hashlib
 import json
 from functools import cache
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
-from xxhash import xxh3_64_intdigest
 
 _PROJECT = Path(__file__).resolve().parent.parent
 _LIBRARIES = (
@@ -37,17 +31,6 @@ def file_digests(folder: Path) -> dict[str, str]:
     """Return the digest of every file under the folder by its relative POSIX path."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
-
-
-def text_hashes(texts: pa.ChunkedArray | pa.StringArray) -> NDArray[np.uint64]:
-    """Return 64 bits [n_texts] for each text (XXH3), the same for the same text."""
-    if isinstance(texts, pa.ChunkedArray):
-        texts = texts.combine_chunks()
-    _, ends, letters = texts.buffers()
-    at = np.frombuffer(ends, dtype=np.int32)[texts.offset : texts.offset + len(texts) + 1].tolist()
-    view = memoryview(letters) if letters is not None else memoryview(b"")
-    hashes = [xxh3_64_intdigest(view[start:end]) for start, end in pairwise(at)]
-    return np.array(hashes, dtype=np.uint64)
 
 
 def value_digest(value: Any) -> str:

@@ -13,7 +13,8 @@ from prefect.cache_policies import NO_CACHE
 from configs.errors import DataError
 from configs.schema import Data, redact
 from tasks.cleaning import apply, steps_of
-from tasks.digests import text_hashes, value_digest
+from tasks.digests import value_digest
+from tasks.fingerprints import fingerprints
 from tasks.manifests import DatasetManifest
 from tasks.privacy import mask
 from tasks.progress import report_progress
@@ -78,7 +79,7 @@ def _write(rows: Iterator[Row], data: Data, file: Path) -> dict[str, Any]:
             report_progress("ingest", batch[-1].number, None, "rows read")
             numbers, groups = [row.number for row in batch], [row.group for row in batch]
             stored = pa.array(_mask(texts, data, masked), pa.string())
-            prints = pc.if_else(stored.is_null(), None, pa.array(text_hashes(stored)))
+            prints = pc.if_else(stored.is_null(), None, pa.array(fingerprints(stored)))
             yield pa.table([numbers, stored, names, groups, prints], schema=ROWS)
 
     count = write_shards(file, ROWS, shards())

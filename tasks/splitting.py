@@ -21,7 +21,7 @@ from prefect.cache_policies import NO_CACHE
 
 from configs.errors import DataError
 from configs.schema import PipelineConfig, Split, redact
-from tasks.digests import text_hashes
+from tasks.fingerprints import fingerprints
 from tasks.ingest import SCHEMA
 from tasks.manifests import DatasetManifest, DuplicateReport, LabelReport, SplitManifest
 from tasks.progress import report_progress
@@ -114,7 +114,7 @@ def _write_sides(
             for number, side in enumerate(SIDES):
                 part = table.filter(pa.array(sides[at] == number))
                 writers[number].write_table(part)
-                hashes[side].append(text_hashes(part["text"]))
+                hashes[side].append(fingerprints(part["text"]))
             report_progress("split", shard + 1, shards, "shards")
     return {side: np.concatenate(found) for side, found in hashes.items()}
 
