@@ -1,7 +1,10 @@
 """Fingerprints: 64 bits of a text, whatever holds it."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
+import pytest
 from xxhash import xxh3_64_intdigest
 
 from tasks.fingerprints import fingerprints
@@ -19,6 +22,6 @@ def test_what_holds_the_texts_makes_no_difference() -> None:
         assert np.array_equal(fingerprints(held), fingerprints(TEXTS))
 
 
-def test_no_texts_have_no_fingerprints() -> None:
-    for none in ([], pa.array([], pa.string()), pa.chunked_array([], pa.string())):
-        assert len(fingerprints(none)) == 0
+@pytest.mark.parametrize("none", [[], pa.array([], pa.string()), pa.chunked_array([], pa.string())])
+def test_no_texts_have_no_fingerprints(none: Any) -> None:
+    assert len(fingerprints(none)) == 0
