@@ -34,5 +34,9 @@ class TrainingError(EkibenError):
     """The worker process that fine-tunes or scores ended without its result."""
 
 
+class GateError(EkibenError):
+    """The gate cannot judge an evaluation, because it contradicts itself."""
+
+
 class BentoError(EkibenError):
     """The Bento cannot be built, does not start, or does not answer as the evaluation did."""

@@ -470,6 +470,14 @@ class Gate(Section):
     min_test_rows: int = Field(
         100, ge=1, description="Fewest test rows on which a decision is made; else undecided."
     )
+    judge_on: Literal["interval", "value"] = Field(
+        "interval",
+        description="interval: a limit must lie outside the 95% interval, else undecided; value: "
+        "the measured value alone is held against it.",
+    )
+    undecided: Literal["hold", "reject", "release"] = Field(
+        "hold", description="What is done of a model that the test rows leave undecided."
+    )
 
     @model_validator(mode="after")
     def _has_a_limit(self) -> Self:

@@ -29,7 +29,7 @@ from tasks.splitting import split
 from tasks.validation import require_valid, validate
 
 log = logging.getLogger("ekiben")
-STATE_NAMES = {"pass": "Released", "reject": "Rejected", "undecided": "Undecided"}
+STATE_NAMES = {"release": "Released", "reject": "Rejected", "hold": "Undecided"}
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ def pipeline(config: PipelineConfig) -> "State[Outcome]":
     decision = outcome.run.decision
     assert decision is not None
     return Completed(
-        name=STATE_NAMES[decision.verdict], message="; ".join(decision.reasons), data=outcome
+        name=STATE_NAMES[decision.action], message="; ".join(decision.reasons), data=outcome
     )
 
 
 def run_line(config: PipelineConfig) -> Outcome:
-    """Take the config through every stage, in order; only a pass goes beyond the decision."""
+    """Take the config through every stage, in order; only a model to release goes beyond the decision."""
     dataset = ingest(config.data)
     artifacts.show(dataset)
     validation = validate(config, dataset)
@@ -91,7 +91,7 @@ def run_line(config: PipelineConfig) -> Outcome:
         decision,
     )  # fmt: skip
     artifacts.show_decision(config, run)
-    if decision.verdict != "pass":
+    if decision.action != "release":
         return Outcome(run, artifacts.show_report(config, write_report(run)), None)
     bento = build(config, dataset, checkpoint, evaluation, decision)
     artifacts.show(bento)

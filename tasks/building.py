@@ -41,11 +41,12 @@ def build_bento(
     The version is the first 12 hex digits of the digest of all that goes into the Bento.
 
     Raises:
-        BentoError: if the decision is not a pass, or `bentoml build` fails.
+        BentoError: if the decision is not to release, or `bentoml build` fails.
     """
-    if decision.verdict != "pass":
+    if decision.action != "release":
         raise BentoError(
-            f"{config.name}: the decision is {decision.verdict!r}; only a pass is built"
+            f"{config.name}: the decision is {decision.verdict!r}; only what is to be released is "
+            "built"
         )
     parents = {
         "dataset": dataset.digest,
@@ -127,13 +128,20 @@ def _about(card: dict[str, Any]) -> str:
         f"# {card['tag']}",
         "",
         f"Classifies a text as {', '.join(card['labels'])}.",
-        f"It passed its gate on {card['test_rows']:,} test rows:",
+        _judged(card),
         "",
         "| metric | value | 95% interval | n | limit |",
         "| --- | --- | --- | --- | --- |",
         *rules,
     ]
     return "\n".join(lines) + "\n"
+
+
+def _judged(card: dict[str, Any]) -> str:
+    on = f"on {card['test_rows']:,} test rows"
+    if card["decision"]["verdict"] == "pass":
+        return f"It passed its gate {on}:"
+    return f"Its gate could not decide {on}, and its config released it even so:"
 
 
 def _run_bentoml(name: str, version: str, context: Path, scratch: Path) -> Path:

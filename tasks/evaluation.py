@@ -67,6 +67,8 @@ def _evaluate(
         "figures": measure(predicted, actual, labels, samples, seed),
         "baseline": measure(baseline, actual, labels, samples, seed),
         "confusion": confusion_of(predicted, actual, len(labels)).tolist(),
+        "bootstrap_samples": samples,
+        "bootstrap_seed": seed,
     }
 
 

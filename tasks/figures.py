@@ -1,17 +1,20 @@
 """Figures on a test split with their 95% intervals, through the metric modules of `tasks/metrics`."""
 
+from collections.abc import Iterator, Sequence
 from functools import cache
-from math import isnan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.estimates import Z95, Average, Estimate, Overlap, Share
 from tasks.manifests import Figure
 
 Ids = NDArray[np.int64]
-CONFIDENCE = 0.95
+Counts = NDArray[np.int64]
+METRICS = ("precision", "recall", "f1")
+AVERAGES = ("macro", "weighted")
 _MOST_DRAWN = 4_000_000  # cells at once, which bounds the memory of the bootstrap
 _METRICS = Path(__file__).with_name("metrics")
 
@@ -39,141 +42,166 @@ def measure(
 
     `accuracy`; `precision.`, `recall.` and `f1.` each with `macro`, `weighted` and every label. An
     average counts a label that is never given, or has no rows, as 0; the label's own figure is
-    then None, which no limit passes. Accuracy and per-label precision and recall are proportions,
-    with the exact interval of Clopper and Pearson (1934); the rest have the percentile interval of
-    `samples` bootstrap resamples of the rows (Efron 1979).
+    then None, which no limit passes. `estimates_of` tells the 95% intervals.
     """
     confusion = confusion_of(predicted, actual, len(labels))
-    resampled = _resampled(confusion, samples, seed)
-    right = int(confusion.trace())
-    figures = {"accuracy": _proportion(_compute("accuracy", predicted, actual), right, len(actual))}
-    for name in ("precision", "recall", "f1"):
-        for average in ("macro", "weighted"):
-            value = _compute(
-                name,
-                predicted,
-                actual,
-                labels=list(range(len(labels))),
-                average=average,
-                zero_division=0.0,
-            )
-            interval = _percentiles(resampled[f"{name}.{average}"])
-            figures[f"{name}.{average}"] = Figure(
-                value=value,
-                low=interval[0],
-                high=interval[1],
-                n=len(actual),
-                method=f"bootstrap, {samples} resamples",
-            )
-        figures.update(_by_label(name, predicted, actual, labels, confusion, resampled, samples))
-    return figures
+    estimates = estimates_of(confusion, labels, samples, seed)
+    accuracy = metric("accuracy").compute(predictions=predicted, references=actual)["accuracy"]
+    values = {"accuracy": accuracy}
+    for name in METRICS:
+        for average in AVERAGES:
+            values[f"{name}.{average}"] = _compute(name, predicted, actual, labels, average, 0.0)
+        by_label = _compute(name, predicted, actual, labels, None, np.nan)
+        values |= {f"{name}.{label}": by_label[i] for i, label in enumerate(labels)}
+    return {name: _figure(values[name], estimate) for name, estimate in estimates.items()}
 
 
-def _compute(name: str, predicted: Ids, actual: Ids, **arguments: Any) -> Any:
-    return metric(name).compute(predictions=predicted, references=actual, **arguments)[name]
-
-
-def _by_label(
+def _compute(
     name: str,
     predicted: Ids,
     actual: Ids,
     labels: tuple[str, ...],
-    confusion: NDArray[np.int64],
-    resampled: dict[str, NDArray[np.float64]],
-    samples: int,
-) -> dict[str, Figure]:
-    values = _compute(
-        name,
-        predicted,
-        actual,
+    average: str | None,
+    zero_division: float,
+) -> Any:
+    return metric(name).compute(
+        predictions=predicted,
+        references=actual,
         labels=list(range(len(labels))),
-        average=None,
-        zero_division=np.nan,
-    )
-    given, rows = confusion.sum(axis=0), confusion.sum(axis=1)
-    figures = {}
-    for number, label in enumerate(labels):
-        value, key = values[number], f"{name}.{label}"
-        n = int({"precision": given, "recall": rows, "f1": given + rows}[name][number])
-        if isnan(value):
-            figures[key] = Figure(value=None, n=n, method="undefined: nothing to divide by")
-        elif name == "f1":
-            low, high = _percentiles(resampled["f1"][:, number])
-            method = f"bootstrap, {samples} resamples"
-            figures[key] = Figure(value=value, low=low, high=high, n=n, method=method)
-        else:
-            figures[key] = _proportion(value, int(confusion[number, number]), n)
-    return figures
+        average=average,
+        zero_division=zero_division,
+    )[name]
 
 
-def _proportion(value: float, right: int, n: int) -> Figure:
-    """Return a proportion with its exact two-sided interval (Clopper and Pearson 1934)."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(right, n).proportion_ci(CONFIDENCE, method="exact")
-    return Figure(
-        value=value,
-        low=float(interval.low),
-        high=float(interval.high),
-        n=n,
-        method="exact binomial",
-    )
+def _figure(value: float, estimate: Estimate | None) -> Figure:
+    if estimate is None:
+        return Figure(value=None, n=0, method="undefined: nothing to divide by")
+    low, high = estimate.interval(Z95)
+    return Figure(value=value, low=low, high=high, n=estimate.n, method=estimate.method)
 
 
-def _resampled(
-    confusion: NDArray[np.int64], samples: int, seed: int
-) -> dict[str, NDArray[np.float64]]:
-    """Return averages [samples] and per-label F1 [samples, n_labels] of bootstrap resamples.
+def estimates_of(
+    confusion: Counts, labels: tuple[str, ...], samples: int, seed: int
+) -> dict[str, Estimate | None]:
+    """Return the estimate of each figure of a confusion matrix [n_labels, n_labels], by its name.
 
-    Drawing n rows with replacement is drawing the confusion matrix from a multinomial with the
-    observed cells as probabilities. Cells that are empty stay so and are not drawn, which keeps
-    memory in bounds with many labels.
+    None stands for a label's figure that has nothing to divide by. `samples` resamples are drawn.
     """
-    cells = np.flatnonzero(confusion)
-    actual, given = np.divmod(cells, len(confusion))
-    shares = confusion.ravel()[cells] / confusion.sum()
-    generator = np.random.default_rng(seed)
-    parts = []
-    for start in range(0, samples, part := max(1, _MOST_DRAWN // len(cells))):
-        size = min(part, samples - start)
-        draws = generator.multinomial(int(confusion.sum()), shares, size=size)
-        parts.append(_averages(draws, actual, given, len(confusion)))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _averages(
-    draws: NDArray[np.int64], actual: Ids, given: Ids, n_labels: int
-) -> dict[str, NDArray[np.float64]]:
-    """Return the figures of resampled cells [samples, n_cells] of those actual and given labels."""
-    right = _sums(draws * (actual == given), actual, n_labels)
-    rows, named = _sums(draws, actual, n_labels), _sums(draws, given, n_labels)
-    by_label = {
-        "precision": _ratio(right, named),
-        "recall": _ratio(right, rows),
-        "f1": _ratio(2 * right, named + rows),
+    right, given, rows = confusion.diagonal(), confusion.sum(axis=0), confusion.sum(axis=1)
+    total = int(rows.sum())
+    found: dict[str, Estimate | None] = {"accuracy": Share(int(right.sum()), total)}
+    resamples = Resamples(confusion, samples, seed)
+    by_metric: dict[str, list[Share | Overlap | None]] = {
+        "precision": [_share(*pair) for pair in zip(right, given, strict=True)],
+        "recall": [_share(*pair) for pair in zip(right, rows, strict=True)],
+        "f1": [
+            share and Overlap(share)
+            for share in map(_share, right, given + rows - right)
+        ],
     }
-    averages = {"f1": by_label["f1"]}
-    for name, values in by_label.items():
-        averages[f"{name}.macro"] = values.mean(axis=1)
-        averages[f"{name}.weighted"] = (values * rows).sum(axis=1) / rows.sum(axis=1)
-    return averages
+    for name in METRICS:
+        parts = by_metric[name]
+        for average in AVERAGES:
+            weights = np.full(len(labels), 1 / len(labels)) if average == "macro" else rows / total
+            found[f"{name}.{average}"] = resamples.average(f"{name}.{average}", weights, parts)
+        found |= {f"{name}.{label}": part for label, part in zip(labels, parts, strict=True)}
+    return found
 
 
-def _sums(draws: NDArray[np.int64], labels: Ids, n_labels: int) -> NDArray[np.float64]:
-    """Return the sums [samples, n_labels] of the cells [samples, n_cells] of each label."""
-    from scipy.sparse import csr_array
+def _share(right: np.int64, whole: np.int64) -> Share | None:
+    return Share(int(right), int(whole)) if whole else None
 
-    cells = np.arange(len(labels))
-    member = csr_array((np.ones(len(labels)), (labels, cells)), shape=(n_labels, len(labels)))
-    sums: NDArray[np.float64] = np.asarray(member @ draws.T, dtype=np.float64).T
-    return sums
+
+class Resamples:
+    """Resamples of a test split, each with as many rows of every label as it has.
+
+    Drawing a label's rows with replacement is drawing its row of the confusion matrix from a
+    multinomial. Cells that are empty stay so and are not drawn, which keeps memory in bounds with
+    many labels.
+    """
+
+    def __init__(self, confusion: Counts, samples: int, seed: int) -> None:
+        cells = np.flatnonzero(confusion)
+        self._actual, self._given = np.divmod(cells, len(confusion))
+        self._counts = confusion.ravel()[cells]
+        self._n_labels = len(confusion)
+        self._values = self._averages(self._counts[None])
+        parts = [self._averages(part) for part in self._draws(samples, seed)]
+        self._drawn = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        self._left_out = self._jackknife()
+
+    def average(
+        self, name: str, weights: NDArray[np.float64], parts: Sequence[Share | Overlap | None]
+    ) -> Average:
+        """Return the estimate of an average such as `f1.macro` with its labels' own estimates."""
+        return Average(
+            value=float(self._values[name][0]),
+            n=int(self._counts.sum()),
+            weights=weights,
+            parts=tuple(parts),
+            drawn=self._drawn[name],
+            acceleration=self._acceleration(self._left_out[name]),
+        )
+
+    def _draws(self, samples: int, seed: int) -> Iterator[Counts]:
+        """Yield drawn counts [some samples, n_cells]."""
+        generator = np.random.default_rng(seed)
+        labels = [np.flatnonzero(self._actual == label) for label in np.unique(self._actual)]
+        for start in range(0, samples, size := max(1, _MOST_DRAWN // len(self._counts))):
+            drawn = np.empty((min(size, samples - start), len(self._counts)), dtype=np.int64)
+            for own in labels:
+                rows = self._counts[own].sum()
+                drawn[:, own] = generator.multinomial(rows, self._counts[own] / rows, len(drawn))
+            yield drawn
+
+    def _jackknife(self) -> dict[str, NDArray[np.float64]]:
+        """Return the averages without one row of each cell in turn, each [n_cells]."""
+        cells = np.arange(len(self._counts))
+        parts = []
+        for some in np.array_split(cells, -(-(len(cells) ** 2) // _MOST_DRAWN)):
+            left = np.repeat(self._counts[None], len(some), axis=0)
+            left[np.arange(len(some)), some] -= 1
+            parts.append(self._averages(left))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _acceleration(self, left_out: NDArray[np.float64]) -> float:
+        """Return a sixth of the skewness, for several samples, one a label.
+
+        After Efron and Tibshirani 1993, "An Introduction to the Bootstrap", ch. 14.
+        """
+        rows = np.bincount(self._actual, self._counts, self._n_labels)
+        means = np.bincount(self._actual, self._counts * left_out, self._n_labels)
+        means = means / np.maximum(rows, 1)
+        pull = (rows[self._actual] - 1) * (means[self._actual] - left_out)
+        skew = (self._counts * pull**3 / rows[self._actual] ** 3).sum()
+        spread = (self._counts * pull**2 / rows[self._actual] ** 2).sum()
+        return float(skew / (6 * spread**1.5)) if spread > 0 else 0.0
+
+    def _averages(self, drawn: Counts) -> dict[str, NDArray[np.float64]]:
+        """Return the averages [samples] of counts [samples, n_cells]."""
+        right = self._sums(drawn * (self._actual == self._given), self._actual)
+        rows, named = self._sums(drawn, self._actual), self._sums(drawn, self._given)
+        by_label = {
+            "precision": _ratio(right, named),
+            "recall": _ratio(right, rows),
+            "f1": _ratio(2 * right, named + rows),
+        }
+        averages = {}
+        for name, values in by_label.items():
+            averages[f"{name}.macro"] = values.mean(axis=1)
+            averages[f"{name}.weighted"] = (values * rows).sum(axis=1) / rows.sum(axis=1)
+        return averages
+
+    def _sums(self, drawn: Counts, labels: Ids) -> NDArray[np.float64]:
+        """Return the sums [samples, n_labels] of the cells [samples, n_cells] of each label."""
+        from scipy.sparse import csr_array
+
+        cells = np.arange(len(labels))
+        shape = (self._n_labels, len(labels))
+        member = csr_array((np.ones(len(labels)), (labels, cells)), shape=shape)
+        sums: NDArray[np.float64] = np.asarray(member @ drawn.T, dtype=np.float64).T
+        return sums
 
 
 def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
-
-
-def _percentiles(values: NDArray[np.float64]) -> tuple[float, float]:
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(values, [tail, 100 - tail])
-    return float(low), float(high)

@@ -2,42 +2,90 @@
 
 The rules, each tested:
 
-- A figure equal to its limit passes; the limit is the least that is good enough.
-- A figure that is undefined (its label is never given, or has no rows), not a number, or missing
-  is undecided: nothing was measured, so nothing passes and nothing is held against the model.
+- A limit is judged on the figure's 95% interval. The figure passes if the interval lies at or above
+  the limit, and is rejected if it lies below. Where the limit is inside, the test rows do not tell,
+  and the rule is undecided; it says how many more would. `gate.judge_on: value` judges the measured
+  value alone: at or above the limit passes.
+- A figure that is undefined (its label is never given, or has no rows) or missing is undecided:
+  nothing was measured, so nothing passes and nothing is held against the model.
 - A limit on a label that the evaluation does not know is undecided in the same way (the config
   refuses it before it gets here).
 - With fewer test rows than `min_test_rows` every rule is undecided, whatever the figures say.
-- One rejected rule rejects; else one undecided rule leaves it undecided; else it passes.
-
-Limits are judged on the measured value itself. The interval is shown beside it and is not judged.
+- One rejected rule rejects; else one undecided rule leaves it undecided; else it passes. What is
+  done of an undecided model, `gate.undecided` says.
+- All rules must pass, so that many rules make it no likelier that a bad model passes, and each is
+  tested at its own level (Berger 1982). One rejection is enough, so that many rules make it likelier
+  that a good model is rejected: rejections are corrected for their number (Holm 1979).
 """
 
 from collections.abc import Iterator
-from math import isnan
+from math import nan
 
+import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from configs.errors import GateError
 from configs.schema import Gate
+from tasks.estimates import Z95, Estimate, holm, more_rows
+from tasks.figures import estimates_of
 from tasks.manifests import EvaluationReport, Figure, GateDecision, RuleVerdict, Verdict
+
+_ROUNDING = 1e-9
 
 
 def judge(gate: Gate, report: EvaluationReport) -> GateDecision:
-    """Return the decision on the figures of `report` under the limits of `gate`."""
-    too_few = report.rows < gate.min_test_rows
-    rules = tuple(
-        _judge_rule(metric, limit, report.figures.get(metric), too_few, gate, report.rows)
+    """Return the decision on the figures of `report` under the limits of `gate`.
+
+    Raises:
+        GateError: if a figure is not the one that the report's confusion matrix gives.
+    """
+    measured = _measured(report)
+    distances = {
+        f"{metric} {limit}": estimate.distance(limit)
         for metric, limit in limits_of(gate)
-    )
+        if (estimate := measured.get(metric)) is not None
+    }
+    below = holm(distances)
+    rules = tuple(
+        _judge_rule(
+            gate, report, metric, limit, distances.get(f"{metric} {limit}"),
+            rejected=f"{metric} {limit}" in below,
+        )
+        for metric, limit in limits_of(gate)
+    )  # fmt: skip
     verdicts = {rule.verdict for rule in rules}
     verdict: Verdict = "pass"
     if "reject" in verdicts:
         verdict = "reject"
     elif "undecided" in verdicts:
         verdict = "undecided"
-    reasons = tuple(rule.reason for rule in rules if rule.verdict == verdict)
-    return GateDecision(verdict=verdict, rules=rules, reasons=reasons, evaluation=report.digest)
+    return GateDecision(
+        verdict=verdict,
+        action={"pass": "release", "reject": "reject", "undecided": gate.undecided}[verdict],
+        judged_on=gate.judge_on,
+        rules=rules,
+        reasons=tuple(rule.reason for rule in rules if rule.verdict == verdict),
+        evaluation=report.digest,
+    )
+
+
+def _measured(report: EvaluationReport) -> dict[str, Estimate | None]:
+    """Return the estimates of the report's figures, made anew from its confusion matrix."""
+    confusion = np.array(report.confusion, dtype=np.int64)
+    found = estimates_of(confusion, report.labels, report.bootstrap_samples, report.bootstrap_seed)
+    for name, estimate in found.items():
+        told = report.figures[name].value if name in report.figures else nan
+        if estimate is None or told is None:
+            same = estimate is None and told is None
+        else:
+            same = abs(estimate.value - told) < _ROUNDING
+        if not same:
+            raise GateError(
+                f"{name}: the evaluation reports {told}, its confusion matrix gives "
+                f"{estimate and estimate.value}; the report was changed, so evaluate anew"
+            )
+    return found
 
 
 def limits_of(gate: Gate) -> Iterator[tuple[str, float]]:
@@ -55,21 +103,39 @@ def limits_of(gate: Gate) -> Iterator[tuple[str, float]]:
 
 
 def _judge_rule(
-    metric: str, limit: float, figure: Figure | None, too_few: bool, gate: Gate, rows: int
+    gate: Gate,
+    report: EvaluationReport,
+    metric: str,
+    limit: float,
+    distance: float | None,
+    *,
+    rejected: bool,
 ) -> RuleVerdict:
-    verdict: Verdict
-    if too_few:
-        verdict = "undecided"
-        reason = f"{metric}: {rows} test rows, fewer than gate.min_test_rows={gate.min_test_rows}"
+    figure, more = report.figures.get(metric), None
+    verdict: Verdict = "undecided"
+    if report.rows < gate.min_test_rows:
+        more = gate.min_test_rows - report.rows
+        reason = f"{metric}: {report.rows} test rows, below gate.min_test_rows={gate.min_test_rows}"
     elif figure is None:
-        verdict, reason = "undecided", f"{metric}: was not measured"
-    elif figure.value is None or isnan(figure.value):
-        verdict, reason = "undecided", f"{metric}: is undefined on n={figure.n} ({figure.method})"
-    elif figure.value >= limit:
-        verdict, reason = "pass", f"{metric}: {figure.value:.4f} reaches {limit:g}"
+        reason = f"{metric}: was not measured"
+    elif figure.value is None or distance is None:
+        reason = f"{metric}: is undefined on n={figure.n} ({figure.method})"
+    elif distance >= Z95 if gate.judge_on == "interval" else figure.value >= limit:
+        verdict, reason = "pass", f"{metric}: {_shown(gate, figure)} reaches {limit:g}"
+    elif rejected if gate.judge_on == "interval" else True:
+        verdict, reason = "reject", f"{metric}: {_shown(gate, figure)} is below {limit:g}"
     else:
-        verdict, reason = "reject", f"{metric}: {figure.value:.4f} is below {limit:g}"
-    return RuleVerdict(metric=metric, limit=limit, figure=figure, verdict=verdict, reason=reason)
+        more = more_rows(distance, report.rows)
+        cure = "no number of rows" if more is None else f"about {more:,} more test rows"
+        reason = f"{metric}: {_shown(gate, figure)} leaves {limit:g} open; {cure} would settle it"
+    return RuleVerdict(
+        metric=metric, limit=limit, figure=figure, verdict=verdict, more_rows=more, reason=reason
+    )
+
+
+def _shown(gate: Gate, figure: Figure) -> str:
+    value = f"{figure.value:.4f}"
+    return value if gate.judge_on == "value" else f"{value} [{figure.low:.4f}, {figure.high:.4f}]"
 
 
 decide = task(name="decide", task_run_name="decide", cache_policy=NO_CACHE)(judge)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from tasks.digests import value_digest
 
 Verdict = Literal["pass", "reject", "undecided"]
+Action = Literal["release", "reject", "hold"]
 
 
 class Record(BaseModel):
@@ -186,22 +187,27 @@ class EvaluationReport(Manifest):
     figures: dict[str, Figure]
     baseline: dict[str, Figure]
     confusion: tuple[tuple[int, ...], ...]
+    bootstrap_samples: int
+    bootstrap_seed: int
 
 
 class RuleVerdict(Record):
-    """One limit of the gate, judged."""
+    """One limit of the gate, judged; `more_rows` are those that would settle what is undecided."""
 
     metric: str
     limit: float
     figure: Figure | None
     verdict: Verdict
+    more_rows: int | None = None
     reason: str
 
 
 class GateDecision(Record):
-    """What the gate says of the candidate, and why."""
+    """What the gate says of the candidate, why, and what is therefore done."""
 
     verdict: Verdict
+    action: Action
+    judged_on: Literal["interval", "value"]
     rules: tuple[RuleVerdict, ...]
     reasons: tuple[str, ...]
     evaluation: str

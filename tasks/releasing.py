@@ -81,14 +81,14 @@ def champion(pipeline: str) -> ReleaseRecord | None:
 
 def _require_chain(decision: GateDecision, bento: BentoManifest, proof: ProofReport) -> None:
     chained = (
-        decision.verdict == "pass"
+        decision.action == "release"
         and bento.parents["decision"] == value_digest(decision.model_dump(mode="json"))
         and proof.parents["bento"] == bento.digest
     )
     if not chained:
         raise BentoError(
-            f"{bento.tag}: decision, Bento and proof are not of one run; only a Bento that passed "
-            "and was proven is released"
+            f"{bento.tag}: decision, Bento and proof are not of one run; only a Bento that is "
+            "to be released and was proven is"
         )
 
 

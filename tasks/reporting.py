@@ -48,8 +48,8 @@ class Run:
         """Return the one word at the top of the report."""
         if self.decision is None:
             return "valid data" if self.validation.passed else "invalid data"
-        names = {"reject": "rejected", "undecided": "undecided"}
-        return names.get(self.decision.verdict, "released" if self.proof else "passed")
+        names = {"reject": "rejected", "hold": "undecided"}
+        return names.get(self.decision.action, "released" if self.proof else "passed")
 
     def data_steps(self) -> list[DataStep]:
         """Return what each step of the data took or changed."""

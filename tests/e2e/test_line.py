@@ -421,12 +421,12 @@ def test_a_second_run_reuses_every_step_says_so_and_releases_the_same_tag(
 @pytest.mark.parametrize(
     ("override", "code", "state", "reason"),
     [
-        ("gate.accuracy.min=0.9999", 3, "Rejected", r"accuracy: 0\.\d+ is below 0\.9999"),
+        ("gate.accuracy.min=0.9999", 3, "Rejected", r"accuracy: 0\.\d+ \[0\.\d+, 0\.\d+\] is below 0\.9999"),
         (
             "gate.min_test_rows=100000",
             4,
             "Undecided",
-            r"accuracy: 134 test rows, fewer than gate\.min_test_rows=100000",
+            r"accuracy: 134 test rows, below gate\.min_test_rows=100000",
         ),
     ],
 )
@@ -559,7 +559,7 @@ def test_what_was_not_proven_is_not_released(
     swap_the_labels(made.bento.path("bento") / "src" / "model")
     with pytest.raises(BentoError, match="differs from what was proven"):
         release_bento(made.config, made.decision, made.bento, proof, report)
-    rejected = made.decision.model_copy(update={"verdict": "reject"})
+    rejected = made.decision.model_copy(update={"verdict": "reject", "action": "reject"})
     with pytest.raises(BentoError, match="are not of one run"):
         release_bento(made.config, rejected, made.bento, proof, report)
     with pytest.raises(BentoError, match="only a pass is built"):

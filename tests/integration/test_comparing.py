@@ -34,7 +34,10 @@ def release(profile: ProfileManifest) -> ReleaseRecord:
         previous=None,
         digests={},
         config={},
-        decision=GateDecision(verdict="pass", rules=(), reasons=(), evaluation="0"),
+        decision=GateDecision(
+            verdict="pass", action="release", judged_on="interval", rules=(), reasons=(),
+            evaluation="0",
+        ),
     )
     record.bento_path.mkdir(parents=True)
     (record.bento_path.parent / "latest").write_text("0123456789ab", encoding="utf-8")

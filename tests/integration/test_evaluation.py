@@ -25,6 +25,7 @@ from sklearn.metrics import (
 from configs.schema import PipelineConfig
 from tasks.auditing import SUSPECTS
 from tasks.evaluation import evaluate_candidate
+from tasks.estimates import Z95
 from tasks.figures import confusion_of, measure
 from tasks.gate import judge
 from tasks.manifests import (
@@ -158,14 +159,14 @@ def test_a_label_without_rows_has_no_recall_and_one_that_is_nowhere_has_no_figur
     assert figures["recall.macro"].value == pytest.approx(0.8 / 3)
 
 
-def test_exact_intervals_are_those_of_clopper_and_pearson() -> None:
-    # 0 of 10 right: the upper bound is 1 - 0.025 ** (1 / 10), and 10 of 10 mirrors it.
+def test_the_interval_of_none_and_all_is_wilson_s() -> None:
+    # 0 of 10 right: the upper bound is z^2 / (10 + z^2), and 10 of 10 mirrors it.
     none = measure(np.ones(10, dtype=np.int64), np.zeros(10, dtype=np.int64), ("a", "b"), 200, 0)
     every = measure(np.zeros(10, dtype=np.int64), np.zeros(10, dtype=np.int64), ("a", "b"), 200, 0)
-    bound = 1 - 0.025 ** (1 / 10)
+    bound = Z95**2 / (10 + Z95**2)
     assert [none["accuracy"].low, none["accuracy"].high] == pytest.approx([0.0, bound])
     assert [every["accuracy"].low, every["accuracy"].high] == pytest.approx([1 - bound, 1.0])
-    assert every["recall.a"].method == "exact binomial"
+    assert every["recall.a"].method == "Wilson"
 
 
 def test_intervals_hold_the_true_figure_about_as_often_as_they_say() -> None:
@@ -325,7 +326,7 @@ def run_on_confusion(folder: Path) -> Run:
     )
     evaluation = EvaluationReport(
         **made, rows=20, labels=labels, figures=figures, baseline=figures,
-        confusion=tuple(tuple(row) for row in CONFUSION),
+        confusion=tuple(tuple(row) for row in CONFUSION), bootstrap_samples=200, bootstrap_seed=0,
     )  # fmt: skip
     decision = judge(config.gate, evaluation)
     assert decision.rules[0].figure == figures["accuracy"]

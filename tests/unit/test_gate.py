@@ -1,142 +1,211 @@
 """The gate: each of its rules, the order of its verdicts, and the reasons that it gives."""
 
-from math import inf, nan
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from pathlib import Path
 
+from configs.errors import GateError
 from configs.schema import Gate
+from tasks.estimates import Z95
+from tasks.figures import estimates_of
 from tasks.gate import judge, limits_of
 from tasks.manifests import EvaluationReport, Figure, GateDecision
 
-ROWS = 200
+LABELS = ("ham", "spam")
+GOOD = np.array([[760, 10], [20, 210]])  # accuracy 0.97, recall of spam 0.913
+NEVER = np.array([[900, 0], [100, 0]])  # spam is never given
+NO_ROWS = np.array([[900, 100], [0, 0]])  # spam has no rows
 
 
-def figure(value: float | None) -> Figure:
-    """Return a figure on 40 rows."""
-    return Figure(value=value, n=40, method="exact binomial")
-
-
-def report_of(rows: int = ROWS, **values: float | None) -> EvaluationReport:
-    """Return an evaluation with figures named with `_` for the point, such as `recall_spam`."""
+def report_of(confusion: NDArray[np.int64]) -> EvaluationReport:
+    """Return the evaluation of a model with that confusion matrix, actual label down."""
+    estimates = estimates_of(confusion, LABELS, 500, 0)
     return EvaluationReport(
         key="k",
         parents={},
         folder=Path("evaluation"),
         files={},
-        rows=rows,
-        labels=("ham", "spam"),
-        figures={name.replace("_", "."): figure(value) for name, value in values.items()},
+        rows=int(confusion.sum()),
+        labels=LABELS,
+        figures={
+            name: Figure(value=None, n=0, method="undefined: nothing to divide by")
+            if each is None
+            else Figure(
+                value=each.value, low=each.interval(Z95).low, high=each.interval(Z95).high,
+                n=each.n, method=each.method,
+            )
+            for name, each in estimates.items()
+        },
         baseline={},
-        confusion=((1, 0), (0, 1)),
-    )
+        confusion=tuple(map(tuple, confusion.tolist())),
+        bootstrap_samples=500,
+        bootstrap_seed=0,
+    )  # fmt: skip
 
 
-def decision_on(gate: dict[str, Any], **values: Any) -> GateDecision:
-    """Return what a gate says of figures."""
-    return judge(Gate.model_validate(gate), report_of(**values))
+def decision_on(gate: dict[str, Any], confusion: NDArray[np.int64] = GOOD) -> GateDecision:
+    """Return what a gate says of a model."""
+    return judge(Gate.model_validate(gate), report_of(confusion))
 
 
-ACCURACY = {"accuracy": {"min": 0.9}}
-RULES: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
-    "above": (ACCURACY, {"accuracy": 0.95}, "pass", "accuracy: 0.9500 reaches 0.9"),
-    "equal": (ACCURACY, {"accuracy": 0.9}, "pass", "accuracy: 0.9000 reaches 0.9"),
-    "just below": (
-        ACCURACY, {"accuracy": 0.8999999999}, "reject", "accuracy: 0.9000 is below 0.9",
+def accuracy(least: float, **more: Any) -> dict[str, Any]:
+    """Return a gate with a limit on accuracy."""
+    return {"accuracy": {"min": least}, **more}
+
+
+def of_spam(metric: str, least: float) -> dict[str, Any]:
+    """Return a gate with a limit on a figure of one label."""
+    return {metric: {"min_per_class": {"spam": least}}}
+
+
+BY_VALUE = {"judge_on": "value"}
+RULES: dict[str, tuple[dict[str, Any], NDArray[np.int64], str, str]] = {
+    "the interval above": (
+        accuracy(0.95), GOOD, "pass", "accuracy: 0.9700 [0.9575, 0.9789] reaches 0.95",
     ),
-    "zero": (ACCURACY, {"accuracy": 0.0}, "reject", "accuracy: 0.0000 is below 0.9"),
-    "undefined": (
-        ACCURACY, {"accuracy": None}, "undecided",
-        "accuracy: is undefined on n=40 (exact binomial)",
+    "the interval below": (
+        accuracy(0.98), GOOD, "reject", "accuracy: 0.9700 [0.9575, 0.9789] is below 0.98",
     ),
-    "not a number": (
-        ACCURACY, {"accuracy": nan}, "undecided", "accuracy: is undefined on n=40 (exact binomial)",
+    "the limit inside, below the value": (
+        accuracy(0.96), GOOD, "undecided",
+        "accuracy: 0.9700 [0.9575, 0.9789] leaves 0.96 open; about 2,014 more test rows would "
+        "settle it",
     ),
-    "less than any number": (
-        ACCURACY, {"accuracy": -inf}, "reject", "accuracy: -inf is below 0.9",
+    "the limit inside, above the value": (
+        accuracy(0.975), GOOD, "undecided",
+        "accuracy: 0.9700 [0.9575, 0.9789] leaves 0.975 open; about 6,653 more test rows would "
+        "settle it",
     ),
-    "missing": (ACCURACY, {"recall_macro": 1.0}, "undecided", "accuracy: was not measured"),
+    "the limit on the value": (
+        accuracy(0.97), GOOD, "undecided",
+        "accuracy: 0.9700 [0.9575, 0.9789] leaves 0.97 open; no number of rows would settle it",
+    ),
+    "by value, above": (
+        accuracy(0.96, **BY_VALUE), GOOD, "pass", "accuracy: 0.9700 reaches 0.96",
+    ),
+    "by value, equal": (
+        accuracy(0.97, **BY_VALUE), GOOD, "pass", "accuracy: 0.9700 reaches 0.97",
+    ),
+    "by value, below": (
+        accuracy(0.9700001, **BY_VALUE), GOOD, "reject", "accuracy: 0.9700 is below 0.97",
+    ),
     "a label that is never given": (
-        {"precision": {"min_per_class": {"spam": 0.5}}}, {"precision_spam": None}, "undecided",
-        "precision.spam: is undefined on n=40 (exact binomial)",
+        of_spam("precision", 0.5), NEVER, "undecided",
+        "precision.spam: is undefined on n=0 (undefined: nothing to divide by)",
+    ),
+    "a label without rows": (
+        {**of_spam("recall", 0.5), **BY_VALUE}, NO_ROWS, "undecided",
+        "recall.spam: is undefined on n=0 (undefined: nothing to divide by)",
     ),
     "a label that the evaluation does not know": (
-        {"recall": {"min_per_class": {"eggs": 0.5}}}, {"recall_spam": 1.0}, "undecided",
+        {"recall": {"min_per_class": {"eggs": 0.5}}}, GOOD, "undecided",
         "recall.eggs: was not measured",
     ),
+    "a label that is never found": (
+        of_spam("recall", 0.5), NEVER, "reject",
+        "recall.spam: 0.0000 [0.0000, 0.0370] is below 0.5",
+    ),
     "too few rows for a good figure": (
-        {**ACCURACY, "min_test_rows": 201}, {"accuracy": 1.0}, "undecided",
-        "accuracy: 200 test rows, fewer than gate.min_test_rows=201",
+        accuracy(0.5, min_test_rows=1001), GOOD, "undecided",
+        "accuracy: 1000 test rows, below gate.min_test_rows=1001",
     ),
     "too few rows for a bad figure": (
-        {**ACCURACY, "min_test_rows": 201}, {"accuracy": 0.0}, "undecided",
-        "accuracy: 200 test rows, fewer than gate.min_test_rows=201",
+        accuracy(0.999, min_test_rows=1001), GOOD, "undecided",
+        "accuracy: 1000 test rows, below gate.min_test_rows=1001",
     ),
     "just enough rows": (
-        {**ACCURACY, "min_test_rows": 200}, {"accuracy": 0.95}, "pass",
-        "accuracy: 0.9500 reaches 0.9",
+        accuracy(0.9, min_test_rows=1000), GOOD, "pass",
+        "accuracy: 0.9700 [0.9575, 0.9789] reaches 0.9",
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("gate", "values", "verdict", "reason"), RULES.values(), ids=RULES)
+@pytest.mark.parametrize(("gate", "confusion", "verdict", "reason"), RULES.values(), ids=RULES)
 def test_a_rule_judges_one_figure(
-    gate: dict[str, Any], values: dict[str, Any], verdict: str, reason: str
+    gate: dict[str, Any], confusion: NDArray[np.int64], verdict: str, reason: str
 ) -> None:
-    decision = decision_on(gate, **values)
+    decision = decision_on(gate, confusion)
     (rule,) = decision.rules
     assert (rule.verdict, rule.reason) == (verdict, reason)
     assert (decision.verdict, decision.reasons) == (verdict, (reason,))
 
 
-THREE = {"accuracy": {"min": 0.9}, "recall": {"min": 0.8, "min_per_class": {"spam": 0.7}}}
-
-
 @pytest.mark.parametrize(
-    ("accuracy", "macro", "spam", "verdict", "reasons"),
+    ("least", "macro", "spam", "verdict", "reasons"),
     [
-        (0.9, 0.8, 0.7, "pass", ["accuracy", "recall.macro", "recall.spam"]),
-        (0.9, None, 0.7, "undecided", ["recall.macro"]),
-        (0.9, 0.8, 0.6, "reject", ["recall.spam"]),
-        (0.8, None, 0.7, "reject", ["accuracy"]),
-        (None, 0.7, 0.6, "reject", ["recall.macro", "recall.spam"]),
-        (None, None, None, "undecided", ["accuracy", "recall.macro", "recall.spam"]),
-        (0.0, 0.0, 0.0, "reject", ["accuracy", "recall.macro", "recall.spam"]),
+        (0.95, 0.9, 0.85, "pass", ["accuracy", "recall.macro", "recall.spam"]),
+        (0.95, 0.95, 0.85, "undecided", ["recall.macro"]),
+        (0.95, 0.95, 0.91, "undecided", ["recall.macro", "recall.spam"]),
+        (0.99, 0.95, 0.91, "reject", ["accuracy"]),
+        (0.99, 0.9, 0.99, "reject", ["accuracy", "recall.spam"]),
     ],
 )
 def test_one_rejected_rule_rejects_and_else_one_undecided_leaves_it_undecided(
-    accuracy: float | None,
-    macro: float | None,
-    spam: float | None,
-    verdict: str,
-    reasons: list[str],
+    least: float, macro: float, spam: float, verdict: str, reasons: list[str]
 ) -> None:
-    decision = decision_on(THREE, accuracy=accuracy, recall_macro=macro, recall_spam=spam)
+    recall = {"min": macro, "min_per_class": {"spam": spam}}
+    decision = decision_on(accuracy(least, recall=recall))
     assert decision.verdict == verdict
     assert [reason.partition(":")[0] for reason in decision.reasons] == reasons
 
 
-def test_every_rule_is_told_with_its_figure_and_limit() -> None:
-    decision = decision_on(THREE, accuracy=0.95, recall_spam=0.1)
-    told = [(rule.metric, rule.figure, rule.limit, rule.verdict) for rule in decision.rules]
-    assert told == [
-        ("accuracy", figure(0.95), 0.9, "pass"),
-        ("recall.macro", None, 0.8, "undecided"),
-        ("recall.spam", figure(0.1), 0.7, "reject"),
+@pytest.mark.parametrize("undecided", ["hold", "reject", "release"])
+def test_what_is_done_of_an_undecided_model_is_the_config_s_choice(undecided: str) -> None:
+    actions = [
+        decision_on(accuracy(least, undecided=undecided)).action for least in (0.9, 0.97, 0.99)
     ]
+    assert actions == ["release", undecided, "reject"]
 
 
-def test_a_figure_is_judged_by_its_value_and_not_by_its_interval() -> None:
-    report = report_of(accuracy=0.9)
-    wide = report.figures["accuracy"].model_copy(update={"low": 0.5, "high": 0.99})
-    report = report.model_copy(update={"figures": {"accuracy": wide}})
-    assert judge(Gate.model_validate(ACCURACY), report).verdict == "pass"
+def test_an_undecided_model_is_held_unless_the_config_says_otherwise() -> None:
+    assert decision_on(accuracy(0.97)).action == "hold"
+
+
+def test_a_rejection_must_be_too_far_below_for_chance_among_all_rules() -> None:
+    spam = of_spam("recall", 0.945)["recall"]  # 0.913 [0.870, 0.943] of 230 rows
+    alone = decision_on({"recall": spam})
+    assert alone.verdict == "reject"
+    among_others = decision_on(accuracy(0.9, recall=spam, precision={"min": 0.9}))
+    assert among_others.verdict == "undecided"
+    (reason,) = among_others.reasons
+    assert reason.startswith("recall.spam: 0.9130 [0.8695, 0.9430] leaves 0.945 open")
+
+
+def test_every_rule_is_told_with_its_figure_limit_and_missing_rows() -> None:
+    report = report_of(GOOD)
+    gate = Gate.model_validate(accuracy(0.96, recall={"min": 0.9}))
+    told = [(r.metric, r.figure, r.limit, r.verdict) for r in judge(gate, report).rules]
+    assert told == [
+        ("accuracy", report.figures["accuracy"], 0.96, "undecided"),
+        ("recall.macro", report.figures["recall.macro"], 0.9, "pass"),
+    ]
+    assert [rule.more_rows for rule in judge(gate, report).rules] == [2014, None]
+
+
+@pytest.mark.parametrize("told", [0.99, 0.9701, None, float("nan"), float("inf")])
+def test_a_figure_that_its_confusion_matrix_does_not_give_is_refused(told: float | None) -> None:
+    report = report_of(GOOD)
+    changed = report.figures["accuracy"].model_copy(update={"value": told})
+    report = report.model_copy(update={"figures": {**report.figures, "accuracy": changed}})
+    for judge_on in ("interval", "value"):
+        gate = Gate.model_validate(accuracy(0.5, judge_on=judge_on))
+        with pytest.raises(GateError, match="its confusion matrix gives 0.97; the report was"):
+            judge(gate, report)
+
+
+def test_a_figure_that_is_missing_is_refused() -> None:
+    report = report_of(GOOD)
+    figures = {name: each for name, each in report.figures.items() if name != "accuracy"}
+    with pytest.raises(GateError, match="accuracy: the evaluation reports nan"):
+        judge(Gate.model_validate(accuracy(0.5)), report.model_copy(update={"figures": figures}))
 
 
 def test_a_decision_names_the_evaluation_it_is_about() -> None:
-    gate = Gate.model_validate(ACCURACY)
-    first, second = report_of(accuracy=0.95), report_of(accuracy=0.96)
+    gate = Gate.model_validate(accuracy(0.9))
+    first, second = report_of(GOOD), report_of(NEVER)
     assert judge(gate, first).evaluation == first.digest
     assert judge(gate, second).evaluation == second.digest != first.digest
 

@@ -1,0 +1,223 @@
+"""Estimates: a measured figure, how far chance may have moved it, and how far it is from a limit.
+
+Distances and the width of intervals are in standard normal deviates: the interval to 95% is the one
+to `Z95`, and a limit lies outside it just when its distance is more than that.
+"""
+
+from dataclasses import dataclass
+from math import inf, sqrt
+from statistics import NormalDist
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+NORMAL = NormalDist()
+Z95 = NORMAL.inv_cdf(0.975)
+FARTHEST = 38.0  # deviates; beyond it a probability is no longer told from 0
+
+
+class Interval(NamedTuple):
+    """The two ends of a confidence interval."""
+
+    low: float
+    high: float
+
+
+class Estimate(Protocol):
+    """A figure with its uncertainty."""
+
+    @property
+    def value(self) -> float:
+        """Return the figure as measured."""
+
+    @property
+    def n(self) -> int:
+        """Return what the figure is a share of, or an average over, in rows."""
+
+    @property
+    def method(self) -> str:
+        """Return the name of the interval's method."""
+
+    def interval(self, z: float) -> Interval:
+        """Return the confidence interval to `z` deviates on both sides."""
+
+    def distance(self, limit: float) -> float:
+        """Return by how many deviates the figure is above the limit."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """A proportion: `right` among `n`, with the score interval (Wilson 1927).
+
+    The interval is preferred to the exact one, which covers the truth more often than it says
+    (Brown, Cai and DasGupta 2001).
+    """
+
+    right: int
+    n: int
+    method: str = "Wilson"
+
+    @property
+    def value(self) -> float:
+        """Return the proportion."""
+        return self.right / self.n
+
+    def interval(self, z: float) -> Interval:
+        """Return the interval to `z` deviates."""
+        spread = z * z / self.n
+        centre = (self.value + spread / 2) / (1 + spread)
+        half = z / (1 + spread) * sqrt(self.value * (1 - self.value) / self.n + spread / self.n / 4)
+        return Interval(max(0.0, centre - half), min(1.0, centre + half))
+
+    def distance(self, limit: float) -> float:
+        """Return the score test's statistic, of which the interval is the inversion."""
+        above = self.value - limit
+        if above == 0.0 or not 0.0 < limit < 1.0:
+            return 0.0 if above == 0.0 else inf if above > 0 else -inf
+        return above / sqrt(limit * (1 - limit) / self.n)
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """The F1 of a label, by way of the share of rows that are and are called so, of all that either.
+
+    F1 = 2s / (1 + s) grows with that share s, which given its denominator is a proportion: so the
+    interval of F1 is that of s, carried over (Lam, Gopal and Qian 2023).
+    """
+
+    share: Share
+    method: str = "Wilson, by way of the Jaccard index"
+
+    @property
+    def value(self) -> float:
+        """Return the F1."""
+        return _f1(self.share.value)
+
+    @property
+    def n(self) -> int:
+        """Return the rows that have the label or were given it, those that are both twice."""
+        return self.share.n + self.share.right
+
+    def interval(self, z: float) -> Interval:
+        """Return the interval to `z` deviates."""
+        return Interval(*map(_f1, self.share.interval(z)))
+
+    def distance(self, limit: float) -> float:
+        """Return by how many deviates the F1 is above the limit."""
+        return self.share.distance(limit / (2 - limit))
+
+
+@dataclass(frozen=True)
+class Average:
+    """A weighted average of one figure over labels: what resampling and its parts both allow.
+
+    The interval spans two. One is the BCa bootstrap (Efron 1987) of resamples stratified by label.
+    It has nothing to vary in a label without a single error, and is then too short by far: with 25
+    rows of a label, all right, it held the true macro precision in 60 of 100 trials. The other is
+    made of the labels' own intervals (Zou and Donner 2008, "MOVER"), and is wide just there; alone
+    it would be too short for F1, since one error counts against two labels.
+    """
+
+    value: float
+    n: int
+    weights: Values
+    parts: tuple[Share | Overlap | None, ...]
+    drawn: Values
+    acceleration: float
+
+    @property
+    def method(self) -> str:
+        """Return the name of the interval's method."""
+        return f"stratified BCa bootstrap, {len(self.drawn)} resamples, and MOVER"
+
+    def interval(self, z: float) -> Interval:
+        """Return the interval to `z` deviates."""
+        one, other = self._bca(z), self._mover(z)
+        return Interval(min(one.low, other.low), max(one.high, other.high))
+
+    def distance(self, limit: float) -> float:
+        """Return the distance at which the limit leaves the interval."""
+        above = self.value - limit
+        if above == 0.0:
+            return 0.0
+        distances = abs(self._bca_distance(limit)), abs(self._mover_distance(limit))
+        return min(distances) * (1 if above > 0 else -1)
+
+    @property
+    def _bias(self) -> float:
+        below = ((self.drawn < self.value).mean() + (self.drawn <= self.value).mean()) / 2
+        return NORMAL.inv_cdf(self._inside(float(below)))
+
+    def _inside(self, share: float) -> float:
+        """Return a share of resamples that is neither none nor all of them."""
+        half = 0.5 / len(self.drawn)
+        return min(max(share, half), 1 - half)
+
+    def _bca(self, z: float) -> Interval:
+        if np.ptp(self.drawn) == 0.0:
+            return Interval(self.value, self.value)
+        ends = [self._bias + step for step in (-z, z)]
+        shares = [NORMAL.cdf(self._bias + end / (1 - self.acceleration * end)) for end in ends]
+        low, high = np.quantile(self.drawn, shares).tolist()
+        return Interval(min(low, self.value), max(high, self.value))
+
+    def _bca_distance(self, limit: float) -> float:
+        """Return the `z` at which an end of the BCa interval comes to the limit."""
+        if np.ptp(self.drawn) == 0.0:
+            return inf
+        below = ((self.drawn < limit).mean() + (self.drawn <= limit).mean()) / 2
+        end = NORMAL.inv_cdf(self._inside(float(below))) - self._bias
+        distance = end / (1 + self.acceleration * end) - self._bias
+        return min(distance, 0.0) if limit < self.value else max(distance, 0.0)
+
+    def _mover(self, z: float) -> Interval:
+        unknown = Interval(0.0, 1.0)
+        ends = np.array([unknown if part is None else part.interval(z) for part in self.parts])
+        values = np.array([0.0 if part is None else part.value for part in self.parts])
+        below, above = self.weights * (values - ends[:, 0]), self.weights * (ends[:, 1] - values)
+        return Interval(
+            max(0.0, self.value - float(np.sqrt((below**2).sum()))),
+            min(1.0, self.value + float(np.sqrt((above**2).sum()))),
+        )
+
+    def _mover_distance(self, limit: float) -> float:
+        from scipy.optimize import brentq
+
+        def left(z: float) -> float:
+            low, high = self._mover(z)
+            return low - limit if limit < self.value else limit - high
+
+        return float(brentq(left, 0.0, FARTHEST)) if left(FARTHEST) < 0 else inf
+
+
+def _f1(share: float) -> float:
+    return 2 * share / (1 + share)
+
+
+def more_rows(distance: float, rows: int) -> int | None:
+    """Return how many test rows, beside `rows`, would settle a limit at that distance.
+
+    A distance grows with the root of the rows. Counted are those with which it would be beyond `Z95`
+    in 80 of 100 samples, if the figure measured is the true one; None if it is on the limit.
+    """
+    if abs(distance) < 1e-6:
+        return None
+    needed = rows * ((Z95 + NORMAL.inv_cdf(0.8)) / distance) ** 2
+    return max(1, int(np.ceil(needed)) - rows)
+
+
+def holm(distances: dict[str, float], z: float = Z95) -> set[str]:
+    """Return whose distances below 0 are too large to be chance, though there are many (Holm 1979).
+
+    The level of each test is that of one side of the interval to `z`; some rule that is truly
+    reached is among the answers no more often than that.
+    """
+    level = NORMAL.cdf(-z)
+    found: set[str] = set()
+    for place, name in enumerate(sorted(distances, key=lambda name: distances[name])):
+        if NORMAL.cdf(distances[name]) > level / (len(distances) - place):
+            break
+        found.add(name)
+    return found

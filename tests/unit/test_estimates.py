@@ -1,0 +1,167 @@
+"""Estimates: their intervals beside published ones, how often they hold, and distances from limits."""
+
+from math import inf, isclose
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import binomtest, bootstrap
+
+from tasks.estimates import NORMAL, Z95, Average, Estimate, Overlap, Share, holm, more_rows
+from tasks.figures import estimates_of
+
+LABELS = ("ham", "eggs", "spam")
+CONFUSION = np.array([[50, 6, 2], [8, 25, 1], [3, 2, 9]])
+ALL_RIGHT = np.array([[174, 1], [0, 25]])
+
+
+def estimates(confusion: NDArray[np.int64], samples: int = 2000) -> dict[str, Estimate | None]:
+    """Return the estimates of a confusion matrix."""
+    return estimates_of(confusion, LABELS[-len(confusion) :], samples, 0)
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 10), (1, 10), (7, 10), (10, 10), (1, 1), (879, 892)])
+@pytest.mark.parametrize("confidence", [0.8, 0.95, 0.999])
+def test_a_share_has_the_interval_that_scipy_calls_wilson(
+    right: int, n: int, confidence: float
+) -> None:
+    theirs = binomtest(right, n).proportion_ci(confidence, method="wilson")
+    ours = Share(right, n).interval(NORMAL.inv_cdf(0.5 + confidence / 2))
+    assert ours == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("limit", [0.5, 0.8, 0.84, 0.85, 0.86, 0.9, 0.99])
+@pytest.mark.parametrize("estimate", [Share(85, 100), Overlap(Share(85, 100))])
+def test_a_limit_lies_on_the_interval_that_is_as_wide_as_its_distance(
+    estimate: Estimate, limit: float
+) -> None:
+    distance = estimate.distance(limit)
+    if estimate.value == limit:
+        assert distance == 0.0
+        return
+    assert (distance > 0) == (estimate.value > limit)
+    ends = estimate.interval(abs(distance))
+    assert isclose(ends.low if distance > 0 else ends.high, limit, abs_tol=1e-9)
+
+
+def test_limits_of_none_and_all_are_reached_or_not_whatever_the_rows() -> None:
+    assert Share(1, 2).distance(0.0) == inf
+    assert Share(1, 2).distance(1.0) == -inf
+    assert Share(2, 2).distance(1.0) == 0.0
+
+
+def test_an_overlap_is_the_f1_of_its_label() -> None:
+    estimate = Overlap(Share(9, 9 + 5 + 3))
+    assert estimate.value == pytest.approx(2 * 9 / (2 * 9 + 5 + 3))
+    assert estimate.n == 14 + 12
+
+
+@pytest.mark.parametrize("name", ["precision", "recall", "f1"])
+@pytest.mark.parametrize("average", ["macro", "weighted"])
+@pytest.mark.parametrize("step", [-0.2, -0.05, -0.01, 0.01, 0.03])
+def test_the_distance_of_an_average_is_where_the_limit_leaves_its_interval(
+    name: str, average: str, step: float
+) -> None:
+    estimate = estimates(CONFUSION, 4000)[f"{name}.{average}"]
+    assert isinstance(estimate, Average)
+    limit = estimate.value + step
+    distance = estimate.distance(limit)
+    assert (distance > 0) == (step < 0)
+    narrow, wide = (estimate.interval(abs(distance) * share) for share in (0.9, 1.1))
+    assert not narrow.low <= limit <= narrow.high
+    if abs(distance) < 3:  # farther out no resample lies between
+        assert wide.low <= limit <= wide.high
+
+
+def test_the_bootstrap_s_part_is_what_scipy_calls_bca_over_the_labels_as_samples() -> None:
+    rows = [np.repeat([1.0, 0.0], [row[at], row.sum() - row[at]]) for at, row in enumerate(CONFUSION)]
+
+    def macro_recall(*labels: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+        return np.mean([label.mean(axis=axis) for label in labels], axis=0)
+
+    theirs = bootstrap(
+        rows, macro_recall, n_resamples=20_000, method="BCa", rng=np.random.default_rng(0)
+    ).confidence_interval
+    estimate = estimates(CONFUSION, 20_000)["recall.macro"]
+    assert isinstance(estimate, Average)
+    assert estimate._bca(Z95) == pytest.approx((theirs.low, theirs.high), abs=0.004)
+
+
+def test_a_label_without_an_error_leaves_no_interval_without_width() -> None:
+    found = estimates(ALL_RIGHT)
+    for name in ("recall.macro", "precision.macro", "f1.macro"):
+        estimate = found[name]
+        assert estimate is not None
+        low, high = estimate.interval(Z95)
+        assert low < estimate.value - 0.03
+        assert high > estimate.value
+    perfect = estimates(np.diag([40, 40]))["f1.macro"]
+    assert perfect is not None
+    assert perfect.interval(Z95).low < 0.96
+    assert perfect.distance(0.9) < inf
+
+
+@pytest.mark.parametrize(
+    ("shares", "rows"),
+    [
+        ([[0.995, 0.005], [0.09, 0.91]], [175, 25]),
+        ([[0.8, 0.15, 0.05], [0.15, 0.7, 0.15], [0.05, 0.15, 0.8]], [90, 135, 75]),
+        ([[0.97, 0.03, 0.0], [0.02, 0.97, 0.01], [0.1, 0.1, 0.8]], [300, 80, 8]),
+    ],
+)
+def test_a_figure_that_is_worse_than_its_interval_is_rare(
+    shares: list[list[float]], rows: list[int]
+) -> None:
+    draw = np.random.default_rng(1)
+    true = np.array(shares) * np.array(rows)[:, None]
+    right, given, of = true.diagonal(), true.sum(axis=0), true.sum(axis=1)
+    truth = {
+        "accuracy": right.sum() / of.sum(),
+        "precision.macro": (right / given).mean(),
+        "recall.macro": (right / of).mean(),
+        "f1.macro": (2 * right / (given + of)).mean(),
+        f"recall.{LABELS[-1]}": right[-1] / of[-1],
+        f"f1.{LABELS[-1]}": 2 * right[-1] / (given + of)[-1],
+    }
+    trials = 200
+    above = dict.fromkeys(truth, 0)
+    outside = dict.fromkeys(truth, 0)
+    for _ in range(trials):
+        drawn = np.stack([draw.multinomial(n, p) for n, p in zip(rows, shares, strict=True)])
+        found = estimates(drawn, 400)
+        for name, value in truth.items():
+            estimate = found[name]
+            assert estimate is not None
+            low, high = estimate.interval(Z95)
+            above[name] += value < low
+            outside[name] += not low <= value <= high
+    # 2.5 % and 5 % of 200 are 5 and 10; the bounds are four standard deviations of chance away.
+    assert all(count <= 14 for count in above.values()), above
+    assert all(count <= 22 for count in outside.values()), outside
+
+
+def test_more_rows_are_those_with_which_the_limit_would_be_settled_four_times_in_five() -> None:
+    rows = 500
+    more = more_rows(1.0, rows)
+    assert more is not None
+    assert ((rows + more) / rows) ** 0.5 == pytest.approx(Z95 + NORMAL.inv_cdf(0.8), rel=1e-3)
+    assert more_rows(-1.0, rows) == more
+    assert more_rows(0.0, rows) is None
+    draw = np.random.default_rng(2)
+    needed = more_rows(Share(463, rows).distance(0.9), rows)
+    assert needed is not None
+    settled = [
+        Share(int(right), rows + needed).distance(0.9) >= Z95
+        for right in draw.binomial(rows + needed, 463 / rows, size=4000)
+    ]
+    assert 0.77 < np.mean(settled) < 0.85
+
+
+def test_holm_rejects_what_is_too_far_below_for_chance_among_so_many() -> None:
+    level = NORMAL.cdf(-Z95)
+    just = {count: NORMAL.inv_cdf(level / count) for count in (1, 2, 3)}
+    assert holm({"a": just[3], "b": just[2], "c": just[1]}) == {"a", "b", "c"}
+    assert holm({"a": just[3], "b": just[2] + 0.01, "c": just[1]}) == {"a"}
+    assert holm({"a": just[1], "b": 3.0, "c": 5.0}) == set()
+    assert holm({"a": -inf, "b": inf}) == {"a"}
+    assert holm({}) == set()
