@@ -117,9 +117,7 @@ def enough(population: Population, trials: int) -> dict[str, Any]:
     asked: dict[str, list[int]] = defaultdict(list)
     truth = population.truth(PILOT)
     for trial in range(trials):
-        pilot = estimates_of(
-            population.draw(PILOT, generator), population.labels, SAMPLES, trial
-        )
+        pilot = estimates_of(population.draw(PILOT, generator), population.labels, SAMPLES, trial)
         for name in ("accuracy", "recall.macro"):
             estimate, limit = pilot[name], truth[name] - 0.02
             assert estimate is not None
@@ -161,7 +159,9 @@ def main(arguments: list[str]) -> None:
 
 
 def _print(sets: dict[str, Any]) -> None:
-    table = Table("set", "rows", "figure", "covered", "1 worse: value", "ours", "2 better: value", "ours")
+    table = Table(
+        "set", "rows", "figure", "covered", "1 worse: value", "ours", "2 better: value", "ours"
+    )
     for name, found in sets.items():
         for rows, figures in found["sizes"].items():
             for figure, rates in figures.items():
@@ -172,7 +172,9 @@ def _print(sets: dict[str, Any]) -> None:
                 ]
                 table.add_row(name, rows, figure, f"{rates['covered']:.3f}", *cells)
         for figure, rates in found["enough"].items():
-            table.add_row(name, f"{rates['rows_asked']}", figure, "", "", "", "", f"{rates['passed']:.3f}")
+            table.add_row(
+                name, f"{rates['rows_asked']}", figure, "", "", "", "", f"{rates['passed']:.3f}"
+            )
     Console().print(table)
 
 

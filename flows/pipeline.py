@@ -64,7 +64,7 @@ def pipeline(config: PipelineConfig) -> "State[Outcome]":
 
 
 def run_line(config: PipelineConfig) -> Outcome:
-    """Take the config through every stage, in order; only a model to release goes beyond the decision."""
+    """Take the config through every stage, in order; only what is released goes beyond the decision."""
     dataset = ingest(config.data)
     artifacts.show(dataset)
     validation = validate(config, dataset)

@@ -94,10 +94,7 @@ def estimates_of(
     by_metric: dict[str, list[Share | Overlap | None]] = {
         "precision": [_share(*pair) for pair in zip(right, given, strict=True)],
         "recall": [_share(*pair) for pair in zip(right, rows, strict=True)],
-        "f1": [
-            share and Overlap(share)
-            for share in map(_share, right, given + rows - right)
-        ],
+        "f1": [share and Overlap(share) for share in map(_share, right, given + rows - right)],
     }
     for name in METRICS:
         parts = by_metric[name]
@@ -170,8 +167,8 @@ class Resamples:
         After Efron and Tibshirani 1993, "An Introduction to the Bootstrap", ch. 14.
         """
         rows = np.bincount(self._actual, self._counts, self._n_labels)
-        means = np.bincount(self._actual, self._counts * left_out, self._n_labels)
-        means = means / np.maximum(rows, 1)
+        sums = np.bincount(self._actual, self._counts * left_out, self._n_labels)
+        means = sums / np.maximum(rows, 1)
         pull = (rows[self._actual] - 1) * (means[self._actual] - left_out)
         skew = (self._counts * pull**3 / rows[self._actual] ** 3).sum()
         spread = (self._counts * pull**2 / rows[self._actual] ** 2).sum()

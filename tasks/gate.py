@@ -38,7 +38,7 @@ def judge(gate: Gate, report: EvaluationReport) -> GateDecision:
     """Return the decision on the figures of `report` under the limits of `gate`.
 
     Raises:
-        GateError: if a figure is not the one that the report's confusion matrix gives.
+        GateError: if the report has no rows, or contradicts its own confusion matrix.
     """
     measured = _measured(report)
     distances = {
@@ -73,6 +73,16 @@ def judge(gate: Gate, report: EvaluationReport) -> GateDecision:
 def _measured(report: EvaluationReport) -> dict[str, Estimate | None]:
     """Return the estimates of the report's figures, made anew from its confusion matrix."""
     confusion = np.array(report.confusion, dtype=np.int64)
+    if confusion.shape != (len(report.labels),) * 2 or confusion.min() < 0:
+        raise GateError(
+            f"the confusion matrix has the shape {confusion.shape} and a smallest count of "
+            f"{confusion.min()}, expected counts of {len(report.labels)} labels; evaluate anew"
+        )
+    if not report.rows or confusion.sum() != report.rows:
+        raise GateError(
+            f"the evaluation reports {report.rows} test rows, its confusion matrix counts "
+            f"{confusion.sum()}, and there must be some; evaluate anew"
+        )
     found = estimates_of(confusion, report.labels, report.bootstrap_samples, report.bootstrap_seed)
     for name, estimate in found.items():
         told = report.figures[name].value if name in report.figures else nan

@@ -421,7 +421,12 @@ def test_a_second_run_reuses_every_step_says_so_and_releases_the_same_tag(
 @pytest.mark.parametrize(
     ("override", "code", "state", "reason"),
     [
-        ("gate.accuracy.min=0.9999", 3, "Rejected", r"accuracy: 0\.\d+ \[0\.\d+, 0\.\d+\] is below 0\.9999"),
+        (
+            "gate.accuracy.min=0.9999",
+            3,
+            "Rejected",
+            r"accuracy: 0\.\d+ \[0\.\d+, 0\.\d+\] is below 0\.9999",
+        ),
         (
             "gate.min_test_rows=100000",
             4,

@@ -35,7 +35,11 @@ def release(profile: ProfileManifest) -> ReleaseRecord:
         digests={},
         config={},
         decision=GateDecision(
-            verdict="pass", action="release", judged_on="interval", rules=(), reasons=(),
+            verdict="pass",
+            action="release",
+            judged_on="interval",
+            rules=(),
+            reasons=(),
             evaluation="0",
         ),
     )

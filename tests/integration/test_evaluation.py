@@ -24,8 +24,8 @@ from sklearn.metrics import (
 
 from configs.schema import PipelineConfig
 from tasks.auditing import SUSPECTS
-from tasks.evaluation import evaluate_candidate
 from tasks.estimates import Z95
+from tasks.evaluation import evaluate_candidate
 from tasks.figures import confusion_of, measure
 from tasks.gate import judge
 from tasks.manifests import (

@@ -20,7 +20,9 @@ def rows_of(confusion: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np
     return np.repeat(actual, confusion.ravel()), np.repeat(predicted, confusion.ravel())
 
 
-def resampled(confusion: NDArray[np.int64], samples: int, seed: int) -> dict[str, NDArray[np.float64]]:
+def resampled(
+    confusion: NDArray[np.int64], samples: int, seed: int
+) -> dict[str, NDArray[np.float64]]:
     """Return the averages [samples] of resamples, by name."""
     return Resamples(confusion, samples, seed)._drawn
 
@@ -84,7 +86,7 @@ def test_the_acceleration_is_that_of_a_jackknife_of_rows() -> None:
     for label in (0, 1):
         own = np.flatnonzero(actual == label)
         left = [_macro_recall(np.delete(actual, row), np.delete(predicted, row)) for row in own]
-        pull = (len(own) - 1) * (np.mean(left) - left)
+        pull = (len(own) - 1) * (np.mean(left) - np.array(left))
         skew += (pull**3).sum() / len(own) ** 3
         spread += (pull**2).sum() / len(own) ** 2
     resamples = Resamples(confusion, 100, 0)

@@ -1,11 +1,11 @@
 """The gate: each of its rules, the order of its verdicts, and the reasons that it gives."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pathlib import Path
 
 from configs.errors import GateError
 from configs.schema import Gate
@@ -71,13 +71,13 @@ RULES: dict[str, tuple[dict[str, Any], NDArray[np.int64], str, str]] = {
     ),
     "the limit inside, below the value": (
         accuracy(0.96), GOOD, "undecided",
-        "accuracy: 0.9700 [0.9575, 0.9789] leaves 0.96 open; about 2,014 more test rows would "
-        "settle it",
+        ("accuracy: 0.9700 [0.9575, 0.9789] leaves 0.96 open; about 2,014 more test rows would "
+        "settle it"),
     ),
     "the limit inside, above the value": (
         accuracy(0.975), GOOD, "undecided",
-        "accuracy: 0.9700 [0.9575, 0.9789] leaves 0.975 open; about 6,653 more test rows would "
-        "settle it",
+        ("accuracy: 0.9700 [0.9575, 0.9789] leaves 0.975 open; about 6,653 more test rows would "
+        "settle it"),
     ),
     "the limit on the value": (
         accuracy(0.97), GOOD, "undecided",
@@ -192,8 +192,23 @@ def test_a_figure_that_its_confusion_matrix_does_not_give_is_refused(told: float
     report = report.model_copy(update={"figures": {**report.figures, "accuracy": changed}})
     for judge_on in ("interval", "value"):
         gate = Gate.model_validate(accuracy(0.5, judge_on=judge_on))
-        with pytest.raises(GateError, match="its confusion matrix gives 0.97; the report was"):
+        with pytest.raises(GateError, match=r"its confusion matrix gives 0\.97; the report was"):
             judge(gate, report)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"rows": 999}, "reports 999 test rows, its confusion matrix counts 1000"),
+        ({"rows": 0, "confusion": ((0, 0), (0, 0))}, "reports 0 test rows"),
+        ({"labels": ("ham", "spam", "eggs")}, "expected counts of 3 labels"),
+        ({"confusion": ((1760, 10), (-1000, 230))}, "a smallest count of -1000"),
+    ],
+)
+def test_a_report_that_contradicts_itself_is_refused(changes: dict[str, Any], problem: str) -> None:
+    gate = Gate.model_validate(accuracy(0.5))
+    with pytest.raises(GateError, match=problem):
+        judge(gate, report_of(GOOD).model_copy(update=changes))
 
 
 def test_a_figure_that_is_missing_is_refused() -> None:
