@@ -470,6 +470,9 @@ class Gate(Section):
     min_test_rows: int = Field(
         100, ge=1, description="Fewest test rows on which a decision is made; else undecided."
     )
+    min_support: int = Field(
+        10, ge=1, description="Fewest rows that a figure is a share of; else it is undecided."
+    )
     judge_on: Literal["interval", "value"] = Field(
         "interval",
         description="interval: a limit must lie outside the 95% interval, else undecided; value: "

@@ -20,7 +20,7 @@ from tasks.evaluation import evaluate
 from tasks.finetuning import finetune
 from tasks.gate import decide
 from tasks.ingest import ingest
-from tasks.manifests import ReleaseRecord
+from tasks.manifests import Evidence, ReleaseRecord
 from tasks.progress import listening
 from tasks.proving import prove
 from tasks.releasing import release
@@ -85,7 +85,7 @@ def run_line(config: PipelineConfig) -> Outcome:
     artifacts.show(checkpoint)
     evaluation = evaluate(config, sides, checkpoint)
     artifacts.show_evaluation(config, evaluation)
-    decision = decide(config.gate, evaluation)
+    decision = decide(config.gate, Evidence(evaluation=evaluation))
     run = Run(
         config, dataset, validation, duplicates, change, suspects, sides, checkpoint, evaluation,
         decision,

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.estimates import Z95, Average, Estimate, Overlap, Share
+from tasks.estimates import Average, Estimate, Overlap, Share
 from tasks.manifests import Figure
+from tasks.questions import figure_of
 
 Ids = NDArray[np.int64]
 Counts = NDArray[np.int64]
@@ -53,7 +54,7 @@ def measure(
             values[f"{name}.{average}"] = _compute(name, predicted, actual, labels, average, 0.0)
         by_label = _compute(name, predicted, actual, labels, None, np.nan)
         values |= {f"{name}.{label}": by_label[i] for i, label in enumerate(labels)}
-    return {name: _figure(values[name], estimate) for name, estimate in estimates.items()}
+    return {name: figure_of(estimate, values[name]) for name, estimate in estimates.items()}
 
 
 def _compute(
@@ -71,13 +72,6 @@ def _compute(
         average=average,
         zero_division=zero_division,
     )[name]
-
-
-def _figure(value: float, estimate: Estimate | None) -> Figure:
-    if estimate is None:
-        return Figure(value=None, n=0, method="undefined: nothing to divide by")
-    low, high = estimate.interval(Z95)
-    return Figure(value=value, low=low, high=high, n=estimate.n, method=estimate.method)
 
 
 def estimates_of(

@@ -3,14 +3,16 @@
 The rules, each tested:
 
 - A limit is judged on the figure's 95% interval. The figure passes if the interval lies at or above
-  the limit, and is rejected if it lies below. Where the limit is inside, the test rows do not tell,
+  the limit, and is rejected if it lies below; for a limit that is the most allowed, the other way
+  about. Where the limit is inside, the test rows do not tell,
   and the rule is undecided; it says how many more would. `gate.judge_on: value` judges the measured
   value alone: at or above the limit passes.
 - A figure that is undefined (its label is never given, or has no rows) or missing is undecided:
   nothing was measured, so nothing passes and nothing is held against the model.
 - A limit on a label that the evaluation does not know is undecided in the same way (the config
   refuses it before it gets here).
-- With fewer test rows than `min_test_rows` every rule is undecided, whatever the figures say.
+- With fewer test rows than `min_test_rows` every rule is undecided, whatever the figures say; with
+  fewer than `min_support` in a figure's own denominator, that rule is.
 - One rejected rule rejects; else one undecided rule leaves it undecided; else it passes. What is
   done of an undecided model, `gate.undecided` says.
 - All rules must pass, so that many rules make it no likelier that a bad model passes, and each is
@@ -29,31 +31,27 @@ from configs.errors import GateError
 from configs.schema import Gate
 from tasks.estimates import Z95, Estimate, holm, more_rows
 from tasks.figures import estimates_of
-from tasks.manifests import EvaluationReport, Figure, GateDecision, RuleVerdict, Verdict
+from tasks.manifests import EvaluationReport, Evidence, GateDecision, RuleVerdict, Verdict
+from tasks.questions import UNDEFINED, Question, figure_of
 
 _ROUNDING = 1e-9
 
 
-def judge(gate: Gate, report: EvaluationReport) -> GateDecision:
-    """Return the decision on the figures of `report` under the limits of `gate`.
+def judge(gate: Gate, evidence: Evidence) -> GateDecision:
+    """Return the decision on the evidence under the limits of `gate`.
 
     Raises:
-        GateError: if the report has no rows, or contradicts its own confusion matrix.
+        GateError: if the evaluation has no rows, or contradicts its own confusion matrix.
     """
-    measured = _measured(report)
+    asked = tuple(questions_of(gate, evidence))
     distances = {
-        f"{metric} {limit}": estimate.distance(limit)
-        for metric, limit in limits_of(gate)
-        if (estimate := measured.get(metric)) is not None
+        question.name: distance
+        for question in asked
+        if not question.exact and (distance := question.distance) is not None
     }
     below = holm(distances)
-    rules = tuple(
-        _judge_rule(
-            gate, report, metric, limit, distances.get(f"{metric} {limit}"),
-            rejected=f"{metric} {limit}" in below,
-        )
-        for metric, limit in limits_of(gate)
-    )  # fmt: skip
+    rows = evidence.evaluation.rows
+    rules = tuple(_judge_rule(gate, rows, each, rejected=each.name in below) for each in asked)
     verdicts = {rule.verdict for rule in rules}
     verdict: Verdict = "pass"
     if "reject" in verdicts:
@@ -66,8 +64,16 @@ def judge(gate: Gate, report: EvaluationReport) -> GateDecision:
         judged_on=gate.judge_on,
         rules=rules,
         reasons=tuple(rule.reason for rule in rules if rule.verdict == verdict),
-        evaluation=report.digest,
+        evidence=evidence.digests,
     )
+
+
+def questions_of(gate: Gate, evidence: Evidence) -> Iterator[Question]:
+    """Yield every question that the gate asks of the evidence, under names that differ."""
+    measured = _measured(evidence.evaluation)
+    for metric, limit in limits_of(gate):
+        missing = UNDEFINED if metric in measured else "was not measured"
+        yield Question(metric, limit, measured.get(metric), missing=missing)
 
 
 def _measured(report: EvaluationReport) -> dict[str, Estimate | None]:
@@ -112,40 +118,48 @@ def limits_of(gate: Gate) -> Iterator[tuple[str, float]]:
             yield f"{name}.{label}", limit
 
 
-def _judge_rule(
-    gate: Gate,
-    report: EvaluationReport,
-    metric: str,
-    limit: float,
-    distance: float | None,
-    *,
-    rejected: bool,
-) -> RuleVerdict:
-    figure, more = report.figures.get(metric), None
-    verdict: Verdict = "undecided"
-    if report.rows < gate.min_test_rows:
-        more = gate.min_test_rows - report.rows
-        reason = f"{metric}: {report.rows} test rows, below gate.min_test_rows={gate.min_test_rows}"
-    elif figure is None:
-        reason = f"{metric}: was not measured"
-    elif figure.value is None or distance is None:
-        reason = f"{metric}: is undefined on n={figure.n} ({figure.method})"
-    elif distance >= Z95 if gate.judge_on == "interval" else figure.value >= limit:
-        verdict, reason = "pass", f"{metric}: {_shown(gate, figure)} reaches {limit:g}"
-    elif rejected if gate.judge_on == "interval" else True:
-        verdict, reason = "reject", f"{metric}: {_shown(gate, figure)} is below {limit:g}"
-    else:
-        more = more_rows(distance, report.rows)
-        cure = "no number of rows" if more is None else f"about {more:,} more test rows"
-        reason = f"{metric}: {_shown(gate, figure)} leaves {limit:g} open; {cure} would settle it"
+def _judge_rule(gate: Gate, rows: int, asked: Question, *, rejected: bool) -> RuleVerdict:
+    verdict, more, reason = _verdict(gate, rows, asked, rejected=rejected)
     return RuleVerdict(
-        metric=metric, limit=limit, figure=figure, verdict=verdict, more_rows=more, reason=reason
+        metric=asked.name,
+        limit=asked.limit,
+        at_most=asked.at_most,
+        figure=figure_of(asked.estimate),
+        verdict=verdict,
+        more_rows=more,
+        reason=f"{asked.name}: {reason}",
     )
 
 
-def _shown(gate: Gate, figure: Figure) -> str:
-    value = f"{figure.value:.4f}"
-    return value if gate.judge_on == "value" else f"{value} [{figure.low:.4f}, {figure.high:.4f}]"
+def _verdict(
+    gate: Gate, rows: int, asked: Question, *, rejected: bool
+) -> tuple[Verdict, int | None, str]:
+    """Return the verdict on one rule, the test rows that it lacks, and the reason."""
+    estimate, distance = asked.estimate, asked.distance
+    by_value = asked.exact or gate.judge_on == "value"
+    if rows < gate.min_test_rows:
+        reason = f"{rows} test rows, below gate.min_test_rows={gate.min_test_rows}"
+        return "undecided", gate.min_test_rows - rows, reason
+    if estimate is None or distance is None:
+        return "undecided", None, asked.missing
+    if estimate.n < gate.min_support and not asked.exact:
+        more = -(-rows * (gate.min_support - estimate.n) // estimate.n) if estimate.n else None
+        reason = f"rests on {estimate.n} rows, below gate.min_support={gate.min_support}"
+        return "undecided", more, reason
+    shown = _shown(estimate, by_value=by_value)
+    if asked.is_reached if by_value else distance >= Z95:
+        stays = "stays within" if asked.at_most else "reaches"
+        return "pass", None, f"{shown} {stays} {asked.limit:g}"
+    if by_value or rejected:
+        return "reject", None, f"{shown} is {'above' if asked.at_most else 'below'} {asked.limit:g}"
+    more = more_rows(distance, rows)
+    cure = "no number of rows" if more is None else f"about {more:,} more test rows"
+    return "undecided", more, f"{shown} leaves {asked.limit:g} open; {cure} would settle it"
+
+
+def _shown(estimate: Estimate, *, by_value: bool) -> str:
+    low, high = estimate.interval(Z95)
+    return f"{estimate.value:.4f}" + ("" if by_value else f" [{low:.4f}, {high:.4f}]")
 
 
 decide = task(name="decide", task_run_name="decide", cache_policy=NO_CACHE)(judge)

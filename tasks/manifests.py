@@ -191,11 +191,26 @@ class EvaluationReport(Manifest):
     bootstrap_seed: int
 
 
+class Evidence(Record):
+    """All that a decision is made on: the gate can judge it again without the data or a model."""
+
+    evaluation: EvaluationReport
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Return the digest of each stage's part."""
+        return {"evaluate": self.evaluation.digest}
+
+
 class RuleVerdict(Record):
-    """One limit of the gate, judged; `more_rows` are those that would settle what is undecided."""
+    """One limit of the gate, judged; `more_rows` are those that would settle what is undecided.
+
+    The limit is the least that the figure may be, or with `at_most` the most.
+    """
 
     metric: str
     limit: float
+    at_most: bool = False
     figure: Figure | None
     verdict: Verdict
     more_rows: int | None = None
@@ -210,7 +225,7 @@ class GateDecision(Record):
     judged_on: Literal["interval", "value"]
     rules: tuple[RuleVerdict, ...]
     reasons: tuple[str, ...]
-    evaluation: str
+    evidence: dict[str, str]
 
 
 class BentoManifest(Manifest):

@@ -39,6 +39,7 @@ from tasks.manifests import (
     DatasetManifest,
     DuplicateReport,
     EvaluationReport,
+    Evidence,
     GateDecision,
     Manifest,
     ProofReport,
@@ -486,7 +487,7 @@ def made(homes: Path, released: ReleasedHomes) -> Made:
     split = split_rows(config, dataset, duplicates, suspects)
     checkpoint = fine_tune(config, split)
     evaluation = evaluate_candidate(config, split, checkpoint)
-    decision = judge(config.gate, evaluation)
+    decision = judge(config.gate, Evidence(evaluation=evaluation))
     bento = build_bento(config, dataset, checkpoint, evaluation, decision)
     assert bento.tag == printed_tag(released.printed)
     assert bento.folder.is_relative_to(homes)
@@ -567,7 +568,7 @@ def test_what_was_not_proven_is_not_released(
     rejected = made.decision.model_copy(update={"verdict": "reject", "action": "reject"})
     with pytest.raises(BentoError, match="are not of one run"):
         release_bento(made.config, rejected, made.bento, proof, report)
-    with pytest.raises(BentoError, match="only a pass is built"):
+    with pytest.raises(BentoError, match="only what is to be released is built"):
         build_bento(made.config, made.dataset, made.checkpoint, made.evaluation, rejected)
     assert not (homes / "bentoml_home" / "bentos").exists()
     assert not list((homes / "ekiben_home").glob("releases/*/*"))
@@ -587,7 +588,7 @@ def test_one_can_walk_from_a_served_answer_back_to_the_source(
     assert bento.tag == record.tag == answer["model"]
     assert proof.parents["bento"] == bento.digest
     assert value_digest(record.decision.model_dump(mode="json")) == bento.parents["decision"]
-    evaluation = step(released, "evaluate", EvaluationReport, record.decision.evaluation)
+    evaluation = step(released, "evaluate", EvaluationReport, record.decision.evidence["evaluate"])
     assert evaluation.digest == bento.parents["evaluation"] == proof.parents["evaluation"]
     checkpoint = step(released, "finetune", CheckpointManifest, evaluation.parents["checkpoint"])
     assert checkpoint.digest == bento.parents["checkpoint"]
@@ -655,7 +656,7 @@ def test_markup_in_texts_labels_and_names_comes_out_as_text_in_the_report(
     split = split_rows(config, dataset, duplicates, suspects)
     checkpoint = fine_tune(config, split)
     evaluation = evaluate_candidate(config, split, checkpoint)
-    decision = judge(config.gate, evaluation)
+    decision = judge(config.gate, Evidence(evaluation=evaluation))
     run = Run(
         config, dataset, validation, duplicates, None, suspects, split, checkpoint, evaluation,
         decision,

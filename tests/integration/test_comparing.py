@@ -40,7 +40,7 @@ def release(profile: ProfileManifest) -> ReleaseRecord:
             judged_on="interval",
             rules=(),
             reasons=(),
-            evaluation="0",
+            evidence={},
         ),
     )
     record.bento_path.mkdir(parents=True)

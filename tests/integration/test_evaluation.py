@@ -33,6 +33,7 @@ from tasks.manifests import (
     DatasetManifest,
     DuplicateReport,
     EvaluationReport,
+    Evidence,
     Figure,
     LabelReport,
     SplitManifest,
@@ -328,7 +329,7 @@ def run_on_confusion(folder: Path) -> Run:
         **made, rows=20, labels=labels, figures=figures, baseline=figures,
         confusion=tuple(tuple(row) for row in CONFUSION), bootstrap_samples=200, bootstrap_seed=0,
     )  # fmt: skip
-    decision = judge(config.gate, evaluation)
+    decision = judge(config.gate, Evidence(evaluation=evaluation))
     assert decision.rules[0].figure == figures["accuracy"]
     return Run(
         config,

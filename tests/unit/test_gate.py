@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from configs.errors import GateError
 from configs.schema import Gate
-from tasks.estimates import Z95
 from tasks.figures import estimates_of
 from tasks.gate import judge, limits_of
-from tasks.manifests import EvaluationReport, Figure, GateDecision
+from tasks.manifests import EvaluationReport, Evidence, GateDecision
+from tasks.questions import figure_of
 
 LABELS = ("ham", "spam")
 GOOD = np.array([[760, 10], [20, 210]])  # accuracy 0.97, recall of spam 0.913
@@ -30,25 +30,17 @@ def report_of(confusion: NDArray[np.int64]) -> EvaluationReport:
         files={},
         rows=int(confusion.sum()),
         labels=LABELS,
-        figures={
-            name: Figure(value=None, n=0, method="undefined: nothing to divide by")
-            if each is None
-            else Figure(
-                value=each.value, low=each.interval(Z95).low, high=each.interval(Z95).high,
-                n=each.n, method=each.method,
-            )
-            for name, each in estimates.items()
-        },
+        figures={name: figure_of(estimate) for name, estimate in estimates.items()},
         baseline={},
         confusion=tuple(map(tuple, confusion.tolist())),
         bootstrap_samples=500,
         bootstrap_seed=0,
-    )  # fmt: skip
+    )
 
 
 def decision_on(gate: dict[str, Any], confusion: NDArray[np.int64] = GOOD) -> GateDecision:
     """Return what a gate says of a model."""
-    return judge(Gate.model_validate(gate), report_of(confusion))
+    return judge(Gate.model_validate(gate), Evidence(evaluation=report_of(confusion)))
 
 
 def accuracy(least: float, **more: Any) -> dict[str, Any]:
@@ -94,11 +86,11 @@ RULES: dict[str, tuple[dict[str, Any], NDArray[np.int64], str, str]] = {
     ),
     "a label that is never given": (
         of_spam("precision", 0.5), NEVER, "undecided",
-        "precision.spam: is undefined on n=0 (undefined: nothing to divide by)",
+        "precision.spam: undefined: nothing to divide by",
     ),
     "a label without rows": (
         {**of_spam("recall", 0.5), **BY_VALUE}, NO_ROWS, "undecided",
-        "recall.spam: is undefined on n=0 (undefined: nothing to divide by)",
+        "recall.spam: undefined: nothing to divide by",
     ),
     "a label that the evaluation does not know": (
         {"recall": {"min_per_class": {"eggs": 0.5}}}, GOOD, "undecided",
@@ -115,6 +107,14 @@ RULES: dict[str, tuple[dict[str, Any], NDArray[np.int64], str, str]] = {
     "too few rows for a bad figure": (
         accuracy(0.999, min_test_rows=1001), GOOD, "undecided",
         "accuracy: 1000 test rows, below gate.min_test_rows=1001",
+    ),
+    "too few rows of a label": (
+        {**of_spam("recall", 0.5), "min_support": 460}, GOOD, "undecided",
+        "recall.spam: rests on 230 rows, below gate.min_support=460",
+    ),
+    "just enough rows of a label": (
+        {**of_spam("recall", 0.5), "min_support": 230}, GOOD, "pass",
+        "recall.spam: 0.9130 [0.8695, 0.9430] reaches 0.5",
     ),
     "just enough rows": (
         accuracy(0.9, min_test_rows=1000), GOOD, "pass",
@@ -177,12 +177,18 @@ def test_a_rejection_must_be_too_far_below_for_chance_among_all_rules() -> None:
 def test_every_rule_is_told_with_its_figure_limit_and_missing_rows() -> None:
     report = report_of(GOOD)
     gate = Gate.model_validate(accuracy(0.96, recall={"min": 0.9}))
-    told = [(r.metric, r.figure, r.limit, r.verdict) for r in judge(gate, report).rules]
+    told = [
+        (r.metric, r.figure, r.limit, r.verdict)
+        for r in judge(gate, Evidence(evaluation=report)).rules
+    ]
     assert told == [
         ("accuracy", report.figures["accuracy"], 0.96, "undecided"),
         ("recall.macro", report.figures["recall.macro"], 0.9, "pass"),
     ]
-    assert [rule.more_rows for rule in judge(gate, report).rules] == [2014, None]
+    assert [rule.more_rows for rule in judge(gate, Evidence(evaluation=report)).rules] == [
+        2014,
+        None,
+    ]
 
 
 @pytest.mark.parametrize("told", [0.99, 0.9701, None, float("nan"), float("inf")])
@@ -193,7 +199,7 @@ def test_a_figure_that_its_confusion_matrix_does_not_give_is_refused(told: float
     for judge_on in ("interval", "value"):
         gate = Gate.model_validate(accuracy(0.5, judge_on=judge_on))
         with pytest.raises(GateError, match=r"its confusion matrix gives 0\.97; the report was"):
-            judge(gate, report)
+            judge(gate, Evidence(evaluation=report))
 
 
 @pytest.mark.parametrize(
@@ -208,21 +214,23 @@ def test_a_figure_that_its_confusion_matrix_does_not_give_is_refused(told: float
 def test_a_report_that_contradicts_itself_is_refused(changes: dict[str, Any], problem: str) -> None:
     gate = Gate.model_validate(accuracy(0.5))
     with pytest.raises(GateError, match=problem):
-        judge(gate, report_of(GOOD).model_copy(update=changes))
+        judge(gate, Evidence(evaluation=report_of(GOOD).model_copy(update=changes)))
 
 
 def test_a_figure_that_is_missing_is_refused() -> None:
     report = report_of(GOOD)
     figures = {name: each for name, each in report.figures.items() if name != "accuracy"}
+    changed = report.model_copy(update={"figures": figures})
     with pytest.raises(GateError, match="accuracy: the evaluation reports nan"):
-        judge(Gate.model_validate(accuracy(0.5)), report.model_copy(update={"figures": figures}))
+        judge(Gate.model_validate(accuracy(0.5)), Evidence(evaluation=changed))
 
 
 def test_a_decision_names_the_evaluation_it_is_about() -> None:
     gate = Gate.model_validate(accuracy(0.9))
     first, second = report_of(GOOD), report_of(NEVER)
-    assert judge(gate, first).evaluation == first.digest
-    assert judge(gate, second).evaluation == second.digest != first.digest
+    told = [judge(gate, Evidence(evaluation=report)).evidence for report in (first, second)]
+    assert told == [{"evaluate": first.digest}, {"evaluate": second.digest}]
+    assert first.digest != second.digest
 
 
 def test_the_limits_are_listed_by_metric_average_and_label() -> None:

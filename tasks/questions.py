@@ -1,0 +1,55 @@
+"""Questions that the gate asks: does an estimate reach its limit, or stay within it?
+
+Each part of the evidence has a function that yields its questions; `tasks.gate` judges all alike.
+"""
+
+from dataclasses import dataclass
+
+from tasks.estimates import Z95, Estimate
+from tasks.manifests import Figure
+
+UNDEFINED = "undefined: nothing to divide by"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One rule of a gate: an estimate and the least that it may be, or with `at_most` the most.
+
+    `exact` marks what is counted rather than sampled: it is held against its limit as it is. Where
+    there is no estimate, `missing` says why.
+    """
+
+    name: str
+    limit: float
+    estimate: Estimate | None
+    at_most: bool = False
+    exact: bool = False
+    missing: str = "was not measured"
+
+    @property
+    def distance(self) -> float | None:
+        """Return by how many deviates the estimate is on the good side of the limit."""
+        if self.estimate is None:
+            return None
+        distance = self.estimate.distance(self.limit)
+        return -distance if self.at_most else distance
+
+    @property
+    def is_reached(self) -> bool:
+        """Return whether the measured value alone is on the good side of the limit, or at it."""
+        if self.estimate is None:
+            return False
+        value = self.estimate.value
+        return value <= self.limit if self.at_most else value >= self.limit
+
+
+def figure_of(estimate: Estimate | None, value: float | None = None) -> Figure:
+    """Return an estimate with its 95% interval, or the figure of one that is undefined.
+
+    `value` is the same figure by another road, such as a metric module, and is the one told.
+    """
+    if estimate is None:
+        return Figure(value=None, n=0, method=UNDEFINED)
+    low, high = estimate.interval(Z95)
+    told = estimate.value if value is None else value
+    return Figure(value=told, low=low, high=high, n=estimate.n, method=estimate.method)
