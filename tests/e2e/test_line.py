@@ -131,7 +131,8 @@ def test_a_run_prints_the_decision_the_report_the_tag_and_two_lines_to_copy(
     report = re.search(r"^report: (/.+\.html)$", printed, re.MULTILINE)
     assert report is not None
     assert Path(report[1]).is_file()
-    assert re.search(r"^Released in \d+ s: accuracy: 0\.\d+ reaches 0\.8$", printed, re.MULTILINE)
+    ended = r"^Released in \d+ s: accuracy: 0\.\d+ \[0\.\d+, 0\.\d+\] reaches 0\.8$"
+    assert re.search(ended, printed, re.MULTILINE)
     serve, curl = printed_lines(printed)
     assert serve.endswith("bentoml serve smoke:latest")
     assert curl.startswith("curl -s http://127.0.0.1:3000/classify ")
