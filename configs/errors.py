@@ -34,6 +34,10 @@ class TrainingError(EkibenError):
     """The worker process that fine-tunes or scores ended without its result."""
 
 
+class StepError(EkibenError):
+    """What a step made was changed behind its back."""
+
+
 class GateError(EkibenError):
     """The gate cannot judge an evaluation, because it contradicts itself."""
 

@@ -85,7 +85,8 @@ def run_line(config: PipelineConfig) -> Outcome:
     artifacts.show(checkpoint)
     evaluation = evaluate(config, sides, checkpoint)
     artifacts.show_evaluation(config, evaluation)
-    decision = decide(config.gate, Evidence(evaluation=evaluation))
+    evidence = Evidence(evaluation=evaluation)
+    decision = decide(config.gate, evidence)
     run = Run(
         config, dataset, validation, duplicates, change, suspects, sides, checkpoint, evaluation,
         decision,
@@ -93,7 +94,7 @@ def run_line(config: PipelineConfig) -> Outcome:
     artifacts.show_decision(config, run)
     if decision.action != "release":
         return Outcome(run, artifacts.show_report(config, write_report(run)), None)
-    bento = build(config, dataset, checkpoint, evaluation, decision)
+    bento = build(config, dataset, checkpoint, evidence, decision)
     artifacts.show(bento)
     proof = prove(config, sides, evaluation, bento)
     artifacts.show(proof)

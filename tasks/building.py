@@ -15,16 +15,18 @@ from configs.errors import BentoError
 from configs.schema import PipelineConfig
 from tasks.digests import code_digest, value_digest
 from tasks.encoding import load_tokenizer
+from tasks.gate import judge
 from tasks.manifests import (
     BentoManifest,
     CheckpointManifest,
     DatasetManifest,
     EvaluationReport,
+    Evidence,
     GateDecision,
 )
 from tasks.process import environment_with, tail
 from tasks.requirements import serving_requirements, serving_roots
-from tasks.steps import run_step, write_json
+from tasks.steps import require_whole, run_step, write_json
 
 SERVICE = Path(__file__).resolve().parent.parent / "bentos" / "text_classifier"
 
@@ -33,7 +35,7 @@ def build_bento(
     config: PipelineConfig,
     dataset: DatasetManifest,
     checkpoint: CheckpointManifest,
-    evaluation: EvaluationReport,
+    evidence: Evidence,
     decision: GateDecision,
 ) -> BentoManifest:
     """Return the manifest of the Bento `<pipeline>:<version>`, whole, under `bento/`.
@@ -41,13 +43,12 @@ def build_bento(
     The version is the first 12 hex digits of the digest of all that goes into the Bento.
 
     Raises:
-        BentoError: if the decision is not to release, or `bentoml build` fails.
+        BentoError: if the decision is not to release, is not the gate's on this evidence, or is not
+            about this checkpoint; or if `bentoml build` fails.
+        StepError: if checkpoint or evaluation were changed since they were made.
     """
-    if decision.action != "release":
-        raise BentoError(
-            f"{config.name}: the decision is {decision.verdict!r}; only what is to be released is "
-            "built"
-        )
+    evaluation = evidence.evaluation
+    _require_decision(config, checkpoint, evidence, decision)
     parents = {
         "dataset": dataset.digest,
         "checkpoint": checkpoint.digest,
@@ -80,6 +81,31 @@ def build_bento(
         return {"tag": tag, "requirements": requirements, "size_bytes": size}
 
     return run_step("build", BentoManifest, section=section, parents=parents, produce=produce)
+
+
+def _require_decision(
+    config: PipelineConfig,
+    checkpoint: CheckpointManifest,
+    evidence: Evidence,
+    decision: GateDecision,
+) -> None:
+    """Judge again, so that no decision can be brought along, and look at what it is about."""
+    if decision.action != "release":
+        raise BentoError(
+            f"{config.name}: the decision is {decision.verdict!r}; only what is to be released is "
+            "built"
+        )
+    if decision != judge(config.gate, evidence):
+        raise BentoError(
+            f"{config.name}: the gate does not come to the decision {decision.verdict!r} on this "
+            "evidence; run the line"
+        )
+    if evidence.evaluation.parents.get("checkpoint") != checkpoint.digest:
+        raise BentoError(
+            f"{config.name}: the evaluation is of another checkpoint than {checkpoint.key[:16]}; "
+            "only the one that was judged is built"
+        )
+    require_whole(checkpoint, evidence.evaluation)
 
 
 def _lay_out(context: Path, checkpoint: CheckpointManifest, requirements: tuple[str, ...]) -> None:

@@ -189,6 +189,8 @@ class Average:
             low, high = self._mover(z)
             return low - limit if limit < self.value else limit - high
 
+        if left(0.0) <= 0:  # the limit is the value, but for rounding
+            return 0.0
         return float(brentq(left, 0.0, FARTHEST)) if left(FARTHEST) < 0 else inf
 
 

@@ -17,7 +17,7 @@ from tasks.figures import confusion_of, measure
 from tasks.manifests import CheckpointManifest, EvaluationReport, SplitManifest
 from tasks.process import run_worker
 from tasks.progress import report_progress
-from tasks.steps import run_step
+from tasks.steps import require_whole, run_step
 from tasks.worker.spec import ScoreSpec
 
 
@@ -30,7 +30,9 @@ def evaluate_candidate(
 
     Raises:
         TrainingError: if the scoring worker fails, with the end of its log.
+        StepError: if the split or the checkpoint was changed since it was made.
     """
+    require_whole(split, checkpoint)
 
     def produce(folder: Path) -> dict[str, Any]:
         return _evaluate(config, split, checkpoint, folder)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, StepError
 from tasks.digests import code_digest, file_digests, value_digest
 from tasks.manifests import Manifest
 
@@ -93,6 +93,31 @@ def run_step(
         staging.rename(folder)
         sync_folder(folder.parent)
         return manifest
+
+
+def require_whole(*manifests: Manifest) -> None:
+    """Check that the steps' manifests and files are still those that were made.
+
+    Raises:
+        StepError: if a manifest or a file was changed, added or taken away since.
+    """
+    for manifest in manifests:
+        found = file_digests(manifest.folder)
+        odd = {MANIFEST} if _manifest_differs(manifest) else set()
+        found.pop(MANIFEST, None)
+        odd |= {name for name, _ in found.items() ^ manifest.files.items()}
+        if odd:
+            raise StepError(
+                f"{manifest.folder}: {sorted(odd)[0]!r} is not as the step made it ({len(odd)} "
+                "differ); nothing is made of it, so run again"
+            )
+
+
+def _manifest_differs(manifest: Manifest) -> bool:
+    try:
+        return type(manifest).read(manifest.folder / MANIFEST).digest != manifest.digest
+    except (OSError, ValueError):
+        return True
 
 
 @contextmanager

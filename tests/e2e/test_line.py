@@ -488,8 +488,9 @@ def made(homes: Path, released: ReleasedHomes) -> Made:
     split = split_rows(config, dataset, duplicates, suspects)
     checkpoint = fine_tune(config, split)
     evaluation = evaluate_candidate(config, split, checkpoint)
-    decision = judge(config.gate, Evidence(evaluation=evaluation))
-    bento = build_bento(config, dataset, checkpoint, evaluation, decision)
+    evidence = Evidence(evaluation=evaluation)
+    decision = judge(config.gate, evidence)
+    bento = build_bento(config, dataset, checkpoint, evidence, decision)
     assert bento.tag == printed_tag(released.printed)
     assert bento.folder.is_relative_to(homes)
     return Made(config, dataset, split, checkpoint, evaluation, decision, bento)
@@ -570,7 +571,13 @@ def test_what_was_not_proven_is_not_released(
     with pytest.raises(BentoError, match="are not of one run"):
         release_bento(made.config, rejected, made.bento, proof, report)
     with pytest.raises(BentoError, match="only what is to be released is built"):
-        build_bento(made.config, made.dataset, made.checkpoint, made.evaluation, rejected)
+        build_bento(
+            made.config,
+            made.dataset,
+            made.checkpoint,
+            Evidence(evaluation=made.evaluation),
+            rejected,
+        )
     assert not (homes / "bentoml_home" / "bentos").exists()
     assert not list((homes / "ekiben_home").glob("releases/*/*"))
 

@@ -21,6 +21,7 @@ from sklearn.metrics import (
     precision_score,
     recall_score,
 )
+from tables import as_made
 
 from configs.schema import PipelineConfig
 from tasks.auditing import SUSPECTS
@@ -240,22 +241,24 @@ def split(tmp_path: Path) -> SplitManifest:
         rows = list(range(100, 100 + count))
         table = pa.table({"row": rows, "text": texts, "label": labels})
         pq.write_table(table, folder / f"{side}.parquet")
-    return SplitManifest(
+    manifest = SplitManifest(
         key="1" * 64, parents={}, folder=folder, files={}, rows={"train": 40, "test": 30},
         label_counts={},
     )  # fmt: skip
+    return as_made(manifest)
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path, tiny_model: Path) -> CheckpointManifest:
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint/model").symlink_to(tiny_model)
-    return CheckpointManifest(
+    manifest = CheckpointManifest(
         key="2" * 64, parents={}, folder=tmp_path / "checkpoint", files={}, base_model="tiny",
         base_model_digest="3" * 64, parameters=1, device="cpu", precision="fp32", best_epoch=1,
         stopped_early=False, seconds=1.0, rows_per_second=1.0, truncated_rows=0,
         epochs=(), curve=(),
     )  # fmt: skip
+    return as_made(manifest)
 
 
 def test_the_stage_measures_the_candidate_and_the_baseline_on_the_same_rows(

@@ -8,14 +8,23 @@ import pyarrow.parquet as pq
 
 from configs.schema import PipelineConfig
 from tasks.auditing import find_label_errors
+from tasks.digests import file_digests
 from tasks.duplicates import find_duplicates
 from tasks.ingest import SCHEMA
 from tasks.manifests import DatasetManifest, DuplicateReport, SplitManifest, ValidationReport
 from tasks.row_rules import QUARANTINE
 from tasks.shards import write_shards
 from tasks.splitting import SIDES, split_rows
+from tasks.steps import MANIFEST, M, write_json
 
 Row = dict[str, Any]
+
+
+def as_made(manifest: M) -> M:
+    """Return the manifest with the digests of the files in its folder, written beside them."""
+    whole = manifest.model_copy(update={"files": file_digests(manifest.folder)})
+    write_json(manifest.folder / MANIFEST, whole.model_dump(mode="json"))
+    return whole
 
 
 def rows_of(pairs: list[tuple[str, str]]) -> list[Row]:
