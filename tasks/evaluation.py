@@ -1,5 +1,6 @@
 """Stage evaluate: score the candidate and the baseline on the test split, with intervals."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from configs.errors import GateError
 from configs.schema import PipelineConfig
 from tasks.baseline import baseline_predictions
 from tasks.encoding import encode, load_tokenizer
@@ -31,13 +33,14 @@ def evaluate_candidate(
     Raises:
         TrainingError: if the scoring worker fails, with the end of its log.
         StepError: if the split or the checkpoint was changed since it was made.
+        GateError: if the evaluation does not count its own predictions.
     """
     require_whole(split, checkpoint)
 
     def produce(folder: Path) -> dict[str, Any]:
         return _evaluate(config, split, checkpoint, folder)
 
-    return run_step(
+    report = run_step(
         "evaluate",
         EvaluationReport,
         section={
@@ -48,6 +51,35 @@ def evaluate_candidate(
         parents={"split": split.digest, "checkpoint": checkpoint.digest},
         produce=produce,
     )
+    require_own_counts(split, report)
+    return report
+
+
+def require_own_counts(split: SplitManifest, report: EvaluationReport) -> None:
+    """Count again what the evaluation counted, from the test rows and the predictions on them.
+
+    Raises:
+        StepError: if split or evaluation were changed since they were made.
+        GateError: if there are no test rows, or the counts differ.
+    """
+    require_whole(split, report)
+    test = pq.read_table(split.path("test.parquet"), columns=["row", "label"])
+    said = pq.read_table(report.path("predictions.parquet"), columns=["row", "predicted"])
+    if len(test) == 0 or not test["row"].equals(said["row"]):
+        raise GateError(
+            f"{report.folder}: predictions on {len(said)} rows, expected one on each of the "
+            f"{len(test)} test rows of {split.folder}; evaluate anew"
+        )
+    numbers = {label: number for number, label in enumerate(report.labels)}
+    counted = np.zeros((len(numbers), len(numbers)), dtype=np.int64)
+    pairs = zip(test["label"].to_pylist(), said["predicted"].to_pylist(), strict=True)
+    for (actual, predicted), rows in Counter(pairs).items():
+        counted[numbers[actual], numbers[predicted]] = rows
+    if counted.tolist() != [list(row) for row in report.confusion]:
+        raise GateError(
+            f"{report.folder}: its predictions on the test rows are not what its confusion "
+            "matrix counts; evaluate anew"
+        )
 
 
 def _evaluate(

@@ -34,6 +34,7 @@ from tasks.figures import estimates_of
 from tasks.manifests import EvaluationReport, Evidence, GateDecision, RuleVerdict, Verdict
 from tasks.questions import UNDEFINED, Question, figure_of
 
+FEWEST_RESAMPLES = 100
 _ROUNDING = 1e-9
 
 
@@ -78,16 +79,23 @@ def questions_of(gate: Gate, evidence: Evidence) -> Iterator[Question]:
 
 def _measured(report: EvaluationReport) -> dict[str, Estimate | None]:
     """Return the estimates of the report's figures, made anew from its confusion matrix."""
-    confusion = np.array(report.confusion, dtype=np.int64)
-    if confusion.shape != (len(report.labels),) * 2 or confusion.min() < 0:
+    sizes = {len(row) for row in (report.confusion, *report.confusion)}
+    smallest = min((count for row in report.confusion for count in row), default=0)
+    if sizes != {len(report.labels)} or smallest < 0:
         raise GateError(
-            f"the confusion matrix has the shape {confusion.shape} and a smallest count of "
-            f"{confusion.min()}, expected counts of {len(report.labels)} labels; evaluate anew"
+            f"the confusion matrix has rows of {sorted(sizes)} and a smallest count of {smallest}, "
+            f"expected counts of {len(report.labels)} labels; evaluate anew"
         )
+    confusion = np.array(report.confusion, dtype=np.int64)
     if not report.rows or confusion.sum() != report.rows:
         raise GateError(
             f"the evaluation reports {report.rows} test rows, its confusion matrix counts "
             f"{confusion.sum()}, and there must be some; evaluate anew"
+        )
+    if report.bootstrap_samples < FEWEST_RESAMPLES:
+        raise GateError(
+            f"the evaluation reports {report.bootstrap_samples} resamples, expected "
+            f"{FEWEST_RESAMPLES} or more; evaluate anew"
         )
     found = estimates_of(confusion, report.labels, report.bootstrap_samples, report.bootstrap_seed)
     for name, estimate in found.items():

@@ -20,10 +20,11 @@ from prefect.cache_policies import NO_CACHE
 
 from configs.errors import BentoError
 from configs.schema import PipelineConfig
+from tasks.evaluation import require_own_counts
 from tasks.manifests import BentoManifest, EvaluationReport, ProofReport, SplitManifest
 from tasks.process import child, environment_with, tail
 from tasks.progress import report_progress
-from tasks.steps import require_whole, run_step
+from tasks.steps import run_step
 
 TOLERANCE = 1e-4
 """Largest difference allowed between a served probability and the evaluation's.
@@ -44,11 +45,11 @@ def prove_bento(
 
     Raises:
         StepError: if split or evaluation were changed since they were made.
-        BentoError: if the evaluation does not count its own predictions; if the Bento does not
-            start (with the end of its log), gives another label, or a probability that differs by
-            more than 1e-4.
+        GateError: if the evaluation does not count its own predictions.
+        BentoError: if the Bento does not start (with the end of its log), gives another label, or a
+            probability that differs by more than 1e-4.
     """
-    _require_predictions(split, evaluation)
+    require_own_counts(split, evaluation)
 
     def produce(folder: Path) -> dict[str, Any]:
         return _prove(config, split, evaluation, bento, folder)
@@ -60,23 +61,6 @@ def prove_bento(
         parents={"bento": bento.digest, "evaluation": evaluation.digest},
         produce=produce,
     )
-
-
-def _require_predictions(split: SplitManifest, evaluation: EvaluationReport) -> None:
-    """Count again what the evaluation counted, from the test rows and the predictions replayed."""
-    require_whole(split, evaluation)
-    numbers = {label: number for number, label in enumerate(evaluation.labels)}
-    actual = pq.read_table(split.path("test.parquet"), columns=["row", "label"])
-    said = pq.read_table(evaluation.path("predictions.parquet"))
-    counted = np.zeros((len(numbers), len(numbers)), dtype=np.int64)
-    if actual["row"].equals(said["row"]):
-        for pair in zip(actual["label"].to_pylist(), said["predicted"].to_pylist(), strict=True):
-            counted[numbers[pair[0]], numbers[pair[1]]] += 1
-    if counted.tolist() != [list(row) for row in evaluation.confusion]:
-        raise BentoError(
-            f"{evaluation.folder}: its predictions on the test rows are not what its confusion "
-            "matrix counts; evaluate anew"
-        )
 
 
 @dataclass(frozen=True)
