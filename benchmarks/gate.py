@@ -35,17 +35,13 @@ class Population(NamedTuple):
     called: NDArray[np.float64]
 
     def draw(self, rows: int, generator: np.random.Generator) -> Counts:
-        """Return a confusion matrix of so many rows, as many of each label as its share."""
-        return np.stack(
-            [
-                generator.multinomial(count, called)
-                for count, called in zip(self._rows(rows), self.called, strict=True)
-            ]
-        )
+        """Return a confusion matrix of so many rows, whose labels are drawn too."""
+        joint = (self.called * self.shares[:, None]).ravel()
+        return generator.multinomial(rows, joint).reshape(self.called.shape).astype(np.int64)
 
-    def truth(self, rows: int) -> dict[str, float]:
-        """Return the figures of an endless number of rows, with the shares that `rows` rows have."""
-        confusion = self.called * self._rows(rows)[:, None]
+    def truth(self) -> dict[str, float]:
+        """Return the figures of an endless number of rows."""
+        confusion = self.called * self.shares[:, None]
         right, given, of = confusion.diagonal(), confusion.sum(axis=0), confusion.sum(axis=1)
         f1 = 2 * right / (given + of)
         rare = self.labels[-1]
@@ -58,9 +54,6 @@ class Population(NamedTuple):
             f"recall.{rare}": float(right[-1] / of[-1]),
             f"f1.{rare}": float(f1[-1]),
         }
-
-    def _rows(self, rows: int) -> Counts:
-        return np.maximum(1, np.rint(self.shares * rows)).astype(np.int64)
 
 
 def populations() -> dict[str, Population]:
@@ -79,7 +72,7 @@ def populations() -> dict[str, Population]:
 def characteristics(population: Population, rows: int, trials: int) -> dict[str, Any]:
     """Return for each figure the shares of trials in which it passes each limit, and is covered."""
     generator = np.random.default_rng(rows)
-    truth = population.truth(rows)
+    truth = population.truth()
     passed: dict[str, Any] = {
         name: {judge: dict.fromkeys(POINTS, 0) for judge in ("value", "interval")} for name in truth
     }
@@ -115,7 +108,7 @@ def enough(population: Population, trials: int) -> dict[str, Any]:
     generator = np.random.default_rng(1)
     found: dict[str, list[bool]] = defaultdict(list)
     asked: dict[str, list[int]] = defaultdict(list)
-    truth = population.truth(PILOT)
+    truth = population.truth()
     for trial in range(trials):
         pilot = estimates_of(population.draw(PILOT, generator), population.labels, SAMPLES, trial)
         for name in ("accuracy", "recall.macro"):
