@@ -19,7 +19,8 @@ from rich.table import Table
 
 from benchmarks.line import RESULTS, surroundings
 from tasks.estimates import Z95, more_rows
-from tasks.figures import Counts, estimates_of
+from tasks.figures import estimates_of
+from tasks.resampling import Counts
 
 SIZES = (200, 500, 2000, 5000, 20_000)
 POINTS = (-5, -2, -1, -0.5, 0, 0.5, 1, 2, 5)

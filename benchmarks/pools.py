@@ -16,10 +16,10 @@ from benchmarks.texts import Labelled, reuters_r8, sample, shipped
 from configs.schema import PipelineConfig
 from tasks.digests import file_digests, value_digest
 from tasks.evaluation import evaluate_candidate
-from tasks.figures import Ids
 from tasks.finetuning import fine_tune
 from tasks.ingest import SCHEMA
 from tasks.manifests import SplitManifest
+from tasks.resampling import Ids
 from tasks.steps import MANIFEST, write_json
 
 CHECKPOINTS = {"300 rows": (300, 2), "1,500 rows": (1500, 1), "1,500 rows, longer": (1500, 4)}

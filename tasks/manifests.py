@@ -179,6 +179,15 @@ class Figure(Record):
     method: str
 
 
+class Contest(Record):
+    """The candidate and another model on the same test rows: how often which labels were given.
+
+    `counts` lists (actual, given by the candidate, given by the other, rows); labels are class ids.
+    """
+
+    counts: tuple[tuple[int, int, int, int], ...]
+
+
 class EvaluationReport(Manifest):
     """Figures by name, such as `accuracy`, `precision.macro`, `recall.spam`, for two models."""
 
@@ -186,6 +195,7 @@ class EvaluationReport(Manifest):
     labels: tuple[str, ...]
     figures: dict[str, Figure]
     baseline: dict[str, Figure]
+    against_baseline: Contest = Contest(counts=())
     confusion: tuple[tuple[int, ...], ...]
     bootstrap_samples: int
     bootstrap_seed: int

@@ -1,0 +1,185 @@
+"""Contests: gains beside their definition and published tests, and how often intervals hold."""
+
+from math import inf, isclose, log
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.stats import binomtest, bootstrap
+from sklearn.metrics import f1_score, precision_score, recall_score
+
+from tasks.contests import Gain, Gains, PairedShare, confusions_of, contest_of
+from tasks.estimates import NORMAL, Z95
+from tasks.manifests import Contest
+
+Ids = NDArray[np.int64]
+LABELS = ("ham", "eggs", "spam")
+METRICS = [
+    f"{name}.{part}"
+    for name in ("precision", "recall", "f1")
+    for part in ("macro", "weighted", *LABELS)
+]
+
+
+def rows_of(
+    seed: int, rows: int = 300, right: float = 0.8, agree: float = 0.7
+) -> tuple[Ids, Ids, Ids]:
+    """Return class ids [n_rows] by the data and by two models that often agree."""
+    draw = np.random.default_rng(seed)
+    actual = draw.choice(3, rows, p=[0.6, 0.3, 0.1])
+
+    def named() -> Ids:
+        return np.where(draw.random(rows) < right, actual, draw.integers(0, 3, rows))
+
+    given = named()
+    return actual, given, np.where(draw.random(rows) < agree, given, named())
+
+
+def gains(rows: tuple[Ids, Ids, Ids], samples: int = 2000) -> Gains:
+    """Return the gains of the second of three arrays over the third."""
+    return Gains(contest_of(*rows), LABELS, ["accuracy", *METRICS], samples, 0)
+
+
+def test_a_contest_counts_every_row_once() -> None:
+    actual, given, other = rows_of(0)
+    contest = contest_of(actual, given, other)
+    assert sum(count for *_, count in contest.counts) == 300
+    for confusion, named in zip(confusions_of(contest, 3), (given, other), strict=True):
+        expected = np.zeros((3, 3), dtype=np.int64)
+        np.add.at(expected, (actual, named), 1)
+        assert confusion.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_gain_is_the_difference_that_scikit_learn_gives(seed: int) -> None:
+    actual, given, other = rows_of(seed)
+    found = gains((actual, given, other), samples=100)
+    scores = {"precision": precision_score, "recall": recall_score, "f1": f1_score}
+    for name, score in scores.items():
+        for part in ("macro", "weighted", *LABELS):
+            average = part if part in ("macro", "weighted") else None
+
+            own, others = (
+                score(actual, named, labels=range(3), average=average, zero_division=0.0)
+                for named in (given, other)
+            )
+            difference = own - others
+            if average is None:
+                difference = difference[LABELS.index(part)]
+            estimate = found.estimate(f"{name}.{part}")
+            assert estimate is not None
+            assert estimate.value == pytest.approx(difference, abs=1e-12)
+    accuracy = found.estimate("accuracy")
+    assert accuracy is not None
+    assert accuracy.value == pytest.approx((given == actual).mean() - (other == actual).mean())
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "n"), [(12, 3, 100), (4, 9, 50), (1, 1, 40), (30, 0, 900)]
+)
+def test_no_difference_is_tested_as_mcnemar_does(gained: int, lost: int, n: int) -> None:
+    share = PairedShare(gained, lost, n)
+    assert share._score(0.0) == pytest.approx((gained - lost) / (gained + lost) ** 0.5)
+    exact = binomtest(min(gained, lost), gained + lost).pvalue
+    assert share.p_value == pytest.approx(exact)
+    # Never surer than the exact test.
+    assert abs(share.distance(0.0)) <= -NORMAL.inv_cdf(exact / 2) + 1e-9
+
+
+@pytest.mark.parametrize(("gained", "lost", "n"), [(12, 3, 100), (4, 9, 50), (1, 40, 300)])
+@pytest.mark.parametrize("limit", [-0.2, -0.03, 0.04, 0.15])
+def test_the_score_takes_what_is_lost_at_its_most_likely(
+    gained: int, lost: int, n: int, limit: float
+) -> None:
+    def unlikely(share: float) -> float:
+        rest = 1 - 2 * share - limit
+        if min(share, share + limit, rest) <= 0:
+            return inf
+        both = gained * log(share + limit) + lost * log(share)
+        return -(both + (n - gained - lost) * log(rest))
+
+    span = (max(0.0, -limit), (1 - limit) / 2)
+    share = minimize_scalar(unlikely, bounds=span, method="bounded", options={"xatol": 1e-12}).x
+    score = (gained - lost - n * limit) / (n * (2 * share + limit - limit**2)) ** 0.5
+    assert PairedShare(gained, lost, n).distance(limit) == pytest.approx(score, rel=1e-5)
+
+
+@pytest.mark.parametrize("limit", [-0.3, -0.05, -0.01, 0.02, 0.08, 0.2])
+@pytest.mark.parametrize(
+    "share", [PairedShare(12, 3, 100), PairedShare(0, 0, 80), PairedShare(0, 7, 60)]
+)
+def test_a_limit_lies_on_the_interval_that_is_as_wide_as_its_distance(
+    share: PairedShare, limit: float
+) -> None:
+    distance = share.distance(limit)
+    assert (distance > 0) == (share.value > limit)
+    ends = share.interval(abs(distance))
+    assert isclose(ends.low if distance > 0 else ends.high, limit, abs_tol=1e-7)
+
+
+def test_the_bootstrap_s_part_is_what_scipy_calls_bca_over_pairs() -> None:
+    actual, given, other = rows_of(4, rows=200)
+
+    def gain(actual: Ids, given: Ids, other: Ids, axis: int = -1) -> Any:
+        found = []
+        for label in range(3):
+            of = (actual == label).sum(axis)
+            f1 = [
+                2
+                * ((actual == label) & (named == label)).sum(axis)
+                / (of + (named == label).sum(axis))
+                for named in (given, other)
+            ]
+            found.append(f1[0] - f1[1])
+        return np.mean(found, axis=0)
+
+    theirs = bootstrap(
+        (actual, given, other), gain, paired=True, n_resamples=10_000, method="BCa", batch=500,
+        rng=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
+    estimate = gains((actual, given, other), 20_000).estimate("f1.macro")
+    assert isinstance(estimate, Gain)
+    assert estimate.resampled.interval(Z95) == pytest.approx((theirs.low, theirs.high), abs=0.003)
+
+
+def test_models_that_never_differ_on_some_rows_may_differ_on_others() -> None:
+    actual, given, _ = rows_of(5, rows=200)
+    found = gains((actual, given, given))
+    for metric in ("accuracy", "precision.macro", "recall.macro", "f1.macro", "recall.spam"):
+        estimate = found.estimate(metric)
+        assert estimate is not None
+        low, high = estimate.interval(Z95)
+        assert estimate.value == 0.0
+        assert low < -0.005
+        assert high > 0.005
+        assert 0 < estimate.distance(-0.002) < Z95
+        assert estimate.distance(-0.3) > Z95
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "precision.macro", "recall.macro", "f1.macro"])
+def test_the_interval_of_a_gain_holds_the_truth_about_as_often_as_it_says(metric: str) -> None:
+    pool = rows_of(6, rows=50_000)
+    truth = gains(pool, 100).estimate(metric)
+    assert truth is not None
+    draw, held, trials = np.random.default_rng(7), 0, 150
+    for _ in range(trials):
+        rows = draw.integers(0, 50_000, 400)
+        estimate = gains((pool[0][rows], pool[1][rows], pool[2][rows]), 300).estimate(metric)
+        assert estimate is not None
+        low, high = estimate.interval(Z95)
+        held += low <= truth.value <= high
+    # 95 % of 150 are 142; the bound is four standard deviations of chance away.
+    assert held >= 132
+
+
+def test_what_a_model_never_names_leaves_its_gain_undefined() -> None:
+    actual = np.array([0, 0, 0, 1, 1, 2])
+    found = gains((actual, actual, np.zeros(6, dtype=np.int64)), 100)
+    assert found.estimate("precision.spam") is None
+    assert found.estimate("recall.spam") is not None
+    no_spam = gains((actual[:5], actual[:5], actual[:5]), 100)
+    assert no_spam.estimate("recall.macro") is None
+    assert no_spam.estimate("recall.weighted") is not None
+    assert Gains(Contest(counts=()), LABELS, ["accuracy"], 100, 0).estimate("accuracy") is None
