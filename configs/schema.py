@@ -28,6 +28,8 @@ NAME = r"^[a-z][a-z0-9_]{0,62}$"
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Limit = Annotated[float, Field(gt=0.0, le=1.0)]
 LabelName = Annotated[str, Field(min_length=1, max_length=100)]
+MetricName = Annotated[str, Field(min_length=1, max_length=120)]
+GainLimit = Annotated[float, Field(gt=-1.0, lt=1.0)]
 
 
 class Section(BaseModel):
@@ -454,6 +456,33 @@ class AverageLimit(Section):
     )
 
 
+class BaselineRules(Section):
+    """What the candidate must gain over the baseline, on the same test rows."""
+
+    min_gain: dict[MetricName, GainLimit] = Field(
+        default_factory=dict,
+        description="Smallest gain by metric, such as accuracy: 0.01 or f1.macro: 0. A large model "
+        "costs more to serve than the baseline does.",
+    )
+
+
+class ChampionRules(Section):
+    """What the candidate must gain over the champion, the last release, on the same test rows."""
+
+    min_gain: dict[MetricName, GainLimit] = Field(
+        default_factory=dict,
+        description="Smallest gain by metric: accuracy: 0.01 asks for a point more; below 0, such "
+        "as -0.01, it is the margin within which the candidate counts as no worse.",
+    )
+    missing: Literal["pass", "undecided"] = Field(
+        "pass", description="Verdict of these rules where there is no champion yet."
+    )
+    unusable: Literal["pass", "undecided", "reject"] = Field(
+        "undecided",
+        description="Verdict where the champion has other labels, or cannot be started or compared.",
+    )
+
+
 class Gate(Section):
     """Stage decide: the limits a model must reach on the test split to become a Bento."""
 
@@ -466,6 +495,12 @@ class Gate(Section):
     )
     f1: AverageLimit = Field(
         default_factory=AverageLimit, description="Harmonic mean of precision and recall."
+    )
+    champion: ChampionRules = Field(
+        default_factory=ChampionRules, description="What must be gained over the champion."
+    )
+    baseline: BaselineRules = Field(
+        default_factory=BaselineRules, description="What must be gained over the baseline."
     )
     min_test_rows: int = Field(
         100, ge=1, description="Fewest test rows on which a decision is made; else undecided."
@@ -486,7 +521,9 @@ class Gate(Section):
     def _has_a_limit(self) -> Self:
         averages = (self.precision, self.recall, self.f1)
         limits = [self.accuracy.min] + [x for a in averages for x in (a.min, a.min_weighted)]
-        if all(x is None for x in limits) and not any(a.min_per_class for a in averages):
+        gains = self.champion.min_gain or self.baseline.min_gain
+        by_label = any(average.min_per_class for average in averages)
+        if all(x is None for x in limits) and not by_label and not gains:
             raise ValueError(
                 "no limit is set, so every model would pass; set one, such as accuracy: {min: 0.9}"
             )
@@ -602,6 +639,18 @@ class PipelineConfig(Section):
                 raise ValueError(
                     f"gate.{metric}.min_per_class names {unknown[0]!r}, which is not one of "
                     f"data.labels {sorted(known)}"
+                )
+        metrics = {"accuracy"} | {
+            f"{metric}.{part}"
+            for metric in ("precision", "recall", "f1")
+            for part in ("macro", "weighted", *known)
+        }
+        for other in ("champion", "baseline"):
+            unknown = sorted(set(getattr(self.gate, other).min_gain) - metrics)
+            if unknown:
+                raise ValueError(
+                    f"gate.{other}.min_gain names {unknown[0]!r}, which is no metric; expected "
+                    "accuracy, or precision, recall or f1 with .macro, .weighted or a label"
                 )
         if self.split.test_fraction + self.split.validation_fraction > 0.8:
             raise ValueError(

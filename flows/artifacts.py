@@ -36,6 +36,7 @@ from tasks.reporting import Run, figure_text, suspect_rows
 from tasks.waterfall import waterfall
 
 log = logging.getLogger("ekiben")
+_TITLES = {"limits": "Figures against limits", "other_limits": "Other rules"}
 _SECONDS_BETWEEN_UPDATES = 2.0
 
 
@@ -202,11 +203,14 @@ def show_decision(config: PipelineConfig, run: Run) -> None:
     show(run.decision)
     rows = [
         f"| {rule.metric} | {figure_text(rule.figure)} | {rule.figure.n if rule.figure else ''} "
-        f"| {rule.limit:g} | **{rule.verdict}** |"
+        f"| {'at most ' if rule.at_most else ''}{rule.limit:g} | **{rule.verdict}** |"
         for rule in run.decision.rules
     ]
     drawn = {
-        "Figures against limits": plots.limits(run.decision.rules, run.evaluation),
+        **{
+            _TITLES[name]: canvas
+            for name, canvas in plots.limits_by_scale(run.decision.rules, run.evaluation).items()
+        },
         "Confusion matrix": plots.confusion(run.evaluation),
         "Training curve": plots.training_curve(run.checkpoint),
     }

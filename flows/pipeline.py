@@ -14,6 +14,7 @@ from flows import artifacts
 from flows.workers import prefect_workers
 from tasks.auditing import audit
 from tasks.building import build
+from tasks.challenging import challenge, remember_rows
 from tasks.comparing import compare, profile, remember_profile
 from tasks.duplicates import deduplicate
 from tasks.evaluation import evaluate
@@ -85,11 +86,14 @@ def run_line(config: PipelineConfig) -> Outcome:
     artifacts.show(checkpoint)
     evaluation = evaluate(config, sides, checkpoint)
     artifacts.show_evaluation(config, evaluation)
-    evidence = Evidence(evaluation=evaluation)
+    rival = challenge(config, sides, evaluation) if config.gate.champion.min_gain else None
+    if rival is not None:
+        artifacts.show(rival)
+    evidence = Evidence(evaluation=evaluation, challenge=rival)
     decision = decide(config.gate, evidence)
     run = Run(
         config, dataset, validation, duplicates, change, suspects, sides, checkpoint, evaluation,
-        decision,
+        decision, challenge=rival,
     )  # fmt: skip
     artifacts.show_decision(config, run)
     if decision.action != "release":
@@ -102,4 +106,5 @@ def run_line(config: PipelineConfig) -> Outcome:
     report = write_report(run)
     record = release(config, decision, bento, proof, report)
     remember_profile(record, seen)
+    remember_rows(record, sides)
     return Outcome(run, artifacts.show_report(config, report), record)

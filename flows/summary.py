@@ -5,6 +5,7 @@ from functools import singledispatch
 from tasks.change import ChangeReport
 from tasks.manifests import (
     BentoManifest,
+    ChallengeReport,
     CheckpointManifest,
     DatasetManifest,
     DuplicateReport,
@@ -100,6 +101,11 @@ def _(manifest: EvaluationReport) -> str:
 
     names = ("accuracy", "precision.macro", "recall.macro")
     return f"evaluate: {manifest.rows:,} test rows: {', '.join(map(figure, names))}"
+
+
+@summary.register
+def _(manifest: ChallengeReport) -> str:
+    return f"challenge: {manifest.told}"
 
 
 @summary.register

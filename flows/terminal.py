@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tasks.manifests import RuleVerdict
+from tasks.manifests import Figure, RuleVerdict
 from tasks.progress import listening
 from tasks.reporting import Run
 
@@ -97,27 +97,32 @@ def print_decision(console: Console, run: Run) -> None:
     assert run.decision is not None and run.evaluation is not None
     title = f"{run.config.name}: {run.decision.verdict}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("metric", "value", "95% interval", "n", "limit", "verdict", "baseline"):
+    champion = {} if run.challenge is None else run.challenge.figures
+    others = {"baseline": run.evaluation.baseline} | ({"champion": champion} if champion else {})
+    for heading in ("metric", "value", "95% interval", "n", "limit", "verdict", *others):
         left = heading in ("metric", "verdict")
         table.add_column(heading, justify="left" if left else "right", no_wrap=True)
     for rule in run.decision.rules:
-        baseline = run.evaluation.baseline.get(rule.metric)
         colour = _COLOURS[rule.verdict]
         table.add_row(
             escape(rule.metric),  # it holds a label's name, which may be anything
             *_figure_cells(rule),
-            f"{rule.limit:g}",
+            f"{'at most ' if rule.at_most else ''}{rule.limit:g}",
             f"[{colour}]{rule.verdict}[/]",
-            "" if baseline is None or baseline.value is None else f"{baseline.value:.4f}",
+            *(_value(figures.get(rule.metric)) for figures in others.values()),
         )
     console.print(table)
+
+
+def _value(figure: Figure | None) -> str:
+    return "" if figure is None or figure.value is None else f"{figure.value:.4f}"
 
 
 def _figure_cells(rule: RuleVerdict) -> tuple[str, str, str]:
     figure = rule.figure
     if figure is None or figure.value is None:
         return "undefined", "", "" if figure is None else str(figure.n)
-    interval = "" if figure.low is None else f"{figure.low:.4f}-{figure.high:.4f}"
+    interval = "" if figure.low is None else f"{figure.low:.4f} to {figure.high:.4f}"
     return f"{figure.value:.4f}", interval, str(figure.n)
 
 

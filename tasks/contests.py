@@ -1,14 +1,17 @@
 """Contests: what the candidate gains over another model on the same test rows, and how surely."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf, sqrt
 
 import numpy as np
 
+from configs.errors import GateError
+from configs.schema import BaselineRules, ChampionRules
 from tasks.estimates import NORMAL, Estimate, Interval, Resampled, spanned
-from tasks.manifests import Contest
+from tasks.manifests import Contest, EvaluationReport, Evidence, Verdict
+from tasks.questions import UNDEFINED, Question
 from tasks.resampling import Counts, Drawn, Ids, Resamples, averages_of, ratios_of
 
 
@@ -31,6 +34,57 @@ def confusions_of(contest: Contest, n_labels: int) -> tuple[Counts, Counts]:
 
 def _columns(contest: Contest) -> Counts:
     return np.array(contest.counts, dtype=np.int64).reshape(-1, 4).T
+
+
+def over_baseline(rules: BaselineRules, evidence: Evidence) -> Iterator[Question]:
+    """Yield what the gate asks of the gains over the baseline.
+
+    Raises:
+        GateError: if the contest is not about the rows of the confusion matrix.
+    """
+    if not rules.min_gain:
+        return
+    report = evidence.evaluation
+    own, _ = confusions_of(report.against_baseline, len(report.labels))
+    if own.tolist() != [list(row) for row in report.confusion]:
+        raise GateError(
+            "the rows on which the baseline was compared are not those of the confusion matrix; "
+            "evaluate anew"
+        )
+    gains = _gains(rules.min_gain, report.against_baseline, report)
+    for metric, limit in rules.min_gain.items():
+        yield Question(f"{metric} over baseline", limit, gains.estimate(metric), missing=UNDEFINED)
+
+
+def over_champion(rules: ChampionRules, evidence: Evidence) -> Iterator[Question]:
+    """Yield what the gate asks of the gains over the champion.
+
+    Raises:
+        GateError: if the contest counts rows that the confusion matrix does not.
+    """
+    report, challenge = evidence.evaluation, evidence.challenge
+    if not rules.min_gain:
+        return
+    contest, told = Contest(counts=()), "there was no comparison"
+    without: Verdict = rules.unusable
+    if challenge is not None:
+        told, contest = challenge.told, challenge.contest
+        without = rules.missing if challenge.status == "missing" else rules.unusable
+    own, _ = confusions_of(contest, len(report.labels))
+    if (own > np.array(report.confusion)).any():
+        raise GateError(
+            "the champion was compared on rows that the confusion matrix does not count; run again"
+        )
+    gains = _gains(rules.min_gain, contest, report)
+    for metric, limit in rules.min_gain.items():
+        estimate = gains.estimate(metric)
+        if contest.counts:
+            told, without = UNDEFINED, "undecided"
+        yield Question(f"{metric} over champion", limit, estimate, missing=told, without=without)
+
+
+def _gains(metrics: Iterable[str], contest: Contest, report: EvaluationReport) -> "Gains":
+    return Gains(contest, report.labels, metrics, report.bootstrap_samples, report.bootstrap_seed)
 
 
 @dataclass(frozen=True)

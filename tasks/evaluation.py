@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from configs.errors import GateError
 from configs.schema import PipelineConfig
 from tasks.baseline import baseline_predictions
+from tasks.contests import contest_of
 from tasks.encoding import encode, load_tokenizer
 from tasks.figures import confusion_of, measure
 from tasks.manifests import CheckpointManifest, EvaluationReport, SplitManifest
@@ -100,6 +101,7 @@ def _evaluate(
         "labels": labels,
         "figures": measure(predicted, actual, labels, samples, seed),
         "baseline": measure(baseline, actual, labels, samples, seed),
+        "against_baseline": contest_of(actual, predicted, baseline),
         "confusion": confusion_of(predicted, actual, len(labels)).tolist(),
         "bootstrap_samples": samples,
         "bootstrap_seed": seed,

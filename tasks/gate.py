@@ -29,6 +29,7 @@ from prefect.cache_policies import NO_CACHE
 
 from configs.errors import GateError
 from configs.schema import Gate
+from tasks.contests import over_baseline, over_champion
 from tasks.estimates import Z95, Estimate, holm, more_rows
 from tasks.figures import estimates_of
 from tasks.manifests import EvaluationReport, Evidence, GateDecision, RuleVerdict, Verdict
@@ -75,6 +76,8 @@ def questions_of(gate: Gate, evidence: Evidence) -> Iterator[Question]:
     for metric, limit in limits_of(gate):
         missing = UNDEFINED if metric in measured else "was not measured"
         yield Question(metric, limit, measured.get(metric), missing=missing)
+    yield from over_baseline(gate.baseline, evidence)
+    yield from over_champion(gate.champion, evidence)
 
 
 def _measured(report: EvaluationReport) -> dict[str, Estimate | None]:
@@ -149,7 +152,7 @@ def _verdict(
         reason = f"{rows} test rows, below gate.min_test_rows={gate.min_test_rows}"
         return "undecided", gate.min_test_rows - rows, reason
     if estimate is None or distance is None:
-        return "undecided", None, asked.missing
+        return asked.without, None, asked.missing
     if estimate.n < gate.min_support and not asked.exact:
         more = -(-rows * (gate.min_support - estimate.n) // estimate.n) if estimate.n else None
         reason = f"rests on {estimate.n} rows, below gate.min_support={gate.min_support}"

@@ -201,15 +201,33 @@ class EvaluationReport(Manifest):
     bootstrap_seed: int
 
 
+class ChallengeReport(Manifest):
+    """The candidate against the champion: whether they can be compared, and if so, how they did.
+
+    `rows` were given to both; `left_out` are test rows on which the champion was trained. `figures`
+    are the champion's on the rows.
+    """
+
+    champion: str | None
+    status: Literal["compared", "missing", "unusable"]
+    told: str
+    rows: int
+    left_out: int
+    contest: Contest
+    figures: dict[str, Figure]
+
+
 class Evidence(Record):
     """All that a decision is made on: the gate can judge it again without the data or a model."""
 
     evaluation: EvaluationReport
+    challenge: ChallengeReport | None = None
 
     @property
     def digests(self) -> dict[str, str]:
         """Return the digest of each stage's part."""
-        return {"evaluate": self.evaluation.digest}
+        parts = {"evaluate": self.evaluation, "challenge": self.challenge}
+        return {stage: part.digest for stage, part in parts.items() if part is not None}
 
 
 class RuleVerdict(Record):

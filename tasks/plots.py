@@ -103,6 +103,14 @@ def confusion(report: EvaluationReport) -> "Canvas":
     return canvas
 
 
+def limits_by_scale(rules: Sequence[RuleVerdict], report: EvaluationReport) -> "dict[str, Canvas]":
+    """Draw the rules on figures as `limits`, and those on anything else as `other_limits`."""
+    figures = [rule for rule in rules if rule.metric in report.figures]
+    others = [rule for rule in rules if rule.metric not in report.figures]
+    drawn = {"limits": figures, "other_limits": others}
+    return {name: limits(some, report) for name, some in drawn.items() if some}
+
+
 def limits(rules: Sequence[RuleVerdict], report: EvaluationReport) -> "Canvas":
     """Draw each gated figure with its interval, its limit, and the baseline's figure."""
     measured = [rule for rule in rules if rule.figure is not None and rule.figure.value is not None]

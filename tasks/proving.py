@@ -1,19 +1,13 @@
 """Stage prove: serve the built Bento and hold its answers against the evaluation."""
 
 import shutil
-import socket
-import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
-import psutil
 import pyarrow.parquet as pq
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -22,8 +16,8 @@ from configs.errors import BentoError
 from configs.schema import PipelineConfig
 from tasks.evaluation import require_own_counts
 from tasks.manifests import BentoManifest, EvaluationReport, ProofReport, SplitManifest
-from tasks.process import child, environment_with, tail
 from tasks.progress import report_progress
+from tasks.serving import classify, serving
 from tasks.steps import run_step
 
 TOLERANCE = 1e-4
@@ -31,7 +25,6 @@ TOLERANCE = 1e-4
 
 Batches of another shape add up in another order, which moves a float32 probability by about 1e-6.
 """
-_SECONDS_TO_READY = 180.0
 _LATENCY_REQUESTS = 100
 _SHOWN_ROWS = 5
 
@@ -90,8 +83,18 @@ def _prove(
     folder: Path,
 ) -> dict[str, Any]:
     cases = _cases(split, evaluation, config.serving.proof_rows)
-    with _serving(bento, folder / "serve.log") as (client, memory, seconds):
-        answers = _replay(client, cases, config.serving.max_texts)
+    texts, rows = [case.text for case in cases], [case.row for case in cases]
+
+    def starting() -> None:
+        report_progress("prove", 0, None, "starting the Bento")
+
+    def answered(count: int) -> None:
+        report_progress("prove", count, len(cases), "test rows replayed over HTTP")
+
+    with serving(bento.tag, bento.path("bento"), folder / "serve.log", starting) as (
+        client, memory, seconds,
+    ):  # fmt: skip
+        answers = classify(client, texts, rows, config.serving.max_texts, answered)
         equal, difference = _compare(bento, cases, answers, evaluation.labels)
         latencies = [_latency_ms(client, case.text) for case in cases[:_LATENCY_REQUESTS]]
     (folder / "serve.log").unlink()
@@ -106,76 +109,6 @@ def _prove(
         "peak_memory_mb": memory.peak_mb,
         "seconds_to_ready": seconds,
     }
-
-
-@contextmanager
-def _serving(
-    bento: BentoManifest, log: Path
-) -> Iterator[tuple[httpx.Client, "_PeakMemory", float]]:
-    port = _free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "bentoml",
-        "serve",
-        str(bento.path("bento")),
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
-    environment = environment_with(BENTOML_HOME=str(log.with_name("store")))
-    with (
-        child(command, log, environment) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60.0, trust_env=False) as client,
-        _PeakMemory(process.pid) as memory,
-    ):
-        started = time.perf_counter()
-        while not _is_ready(client):
-            waited = time.perf_counter() - started
-            if process.poll() is not None or waited > _SECONDS_TO_READY or _has_given_up(log):
-                raise BentoError(
-                    f"{bento.tag}: bentoml serve was not ready after {waited:.0f} s (exit code "
-                    f"{process.poll()}); the end of its log: {tail(log, 8)}"
-                )
-            report_progress("prove", 0, None, "starting the Bento")
-            time.sleep(0.2)
-        yield client, memory, time.perf_counter() - started
-
-
-def _has_given_up(log: Path) -> bool:
-    """Return whether a worker of the service ended at its start; BentoML starts it for ever anew."""
-    return "Application startup failed" in log.read_text(encoding="utf-8", errors="replace")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _is_ready(client: httpx.Client) -> bool:
-    try:
-        # While its worker starts, or fails to, the port takes requests that nobody answers.
-        return client.get("/readyz", timeout=2.0).status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-def _replay(client: httpx.Client, cases: list[_Case], texts_a_request: int) -> list[dict[str, Any]]:
-    answers: list[dict[str, Any]] = []
-    for start in range(0, len(cases), texts_a_request):
-        texts = [case.text for case in cases[start : start + texts_a_request]]
-        response = client.post("/classify", json={"texts": texts})
-        if response.status_code != 200:
-            rows = f"{cases[start].row} to {cases[start + len(texts) - 1].row}"
-            raise BentoError(
-                f"the Bento answered {response.status_code} to test rows {rows}; expected 200"
-            )
-        answers += response.json()
-        report_progress("prove", len(answers), len(cases), "test rows replayed over HTTP")
-    return answers
 
 
 def _compare(
@@ -205,33 +138,6 @@ def _latency_ms(client: httpx.Client, text: str) -> float:
     started = time.perf_counter()
     client.post("/classify", json={"texts": [text]})
     return 1000 * (time.perf_counter() - started)
-
-
-class _PeakMemory:
-    """The largest resident memory, in MB, that a process and its children held together."""
-
-    def __init__(self, pid: int) -> None:
-        self.peak_mb = 0.0
-        self._process = psutil.Process(pid)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> "_PeakMemory":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.1):
-            try:
-                family = [self._process, *self._process.children(recursive=True)]
-                held = sum(process.memory_info().rss for process in family)
-            except psutil.NoSuchProcess:
-                continue
-            self.peak_mb = max(self.peak_mb, held / 1e6)
 
 
 prove = task(name="prove", task_run_name="prove", cache_policy=NO_CACHE)(prove_bento)

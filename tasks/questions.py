@@ -6,7 +6,7 @@ Each part of the evidence has a function that yields its questions; `tasks.gate`
 from dataclasses import dataclass
 
 from tasks.estimates import Z95, Estimate
-from tasks.manifests import Figure
+from tasks.manifests import Figure, Verdict
 
 UNDEFINED = "undefined: nothing to divide by"
 
@@ -16,7 +16,7 @@ class Question:
     """One rule of a gate: an estimate and the least that it may be, or with `at_most` the most.
 
     `exact` marks what is counted rather than sampled: it is held against its limit as it is. Where
-    there is no estimate, `missing` says why.
+    there is no estimate, `missing` says why and `without` is the verdict.
     """
 
     name: str
@@ -25,6 +25,7 @@ class Question:
     at_most: bool = False
     exact: bool = False
     missing: str = "was not measured"
+    without: Verdict = "undecided"
 
     @property
     def distance(self) -> float | None:

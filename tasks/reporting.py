@@ -9,6 +9,7 @@ from configs.schema import PipelineConfig, redact
 from tasks.change import ChangeReport
 from tasks.manifests import (
     BentoManifest,
+    ChallengeReport,
     CheckpointManifest,
     DatasetManifest,
     DuplicateReport,
@@ -42,6 +43,7 @@ class Run:
     decision: GateDecision | None = None
     bento: BentoManifest | None = None
     proof: ProofReport | None = None
+    challenge: ChallengeReport | None = None
 
     @property
     def outcome(self) -> str:
@@ -65,6 +67,7 @@ class Run:
             "split": self.split,
             "finetune": self.checkpoint,
             "evaluate": self.evaluation,
+            "challenge": self.challenge,
             "build": self.bento,
             "prove": self.proof,
         }
@@ -156,5 +159,5 @@ def _plots(run: Run) -> dict[str, str]:
     if run.evaluation is not None:
         drawn["confusion"] = plots.confusion(run.evaluation)
         if run.decision is not None:
-            drawn["limits"] = plots.limits(run.decision.rules, run.evaluation)
+            drawn |= plots.limits_by_scale(run.decision.rules, run.evaluation)
     return {name: plots.as_svg(canvas) for name, canvas in drawn.items()}

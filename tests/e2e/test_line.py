@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
@@ -24,13 +25,15 @@ from safetensors.torch import load_file, save_file
 
 from configs.errors import BentoError
 from configs.loading import load_config
-from configs.schema import PipelineConfig
+from configs.schema import Gate, PipelineConfig
 from tasks.auditing import find_label_errors
 from tasks.building import build_bento
+from tasks.challenging import challenge_champion
 from tasks.digests import file_digest, folder_digest, value_digest
 from tasks.duplicates import find_duplicates
 from tasks.evaluation import evaluate_candidate
 from tasks.finetuning import fine_tune
+from tasks.fingerprints import fingerprints
 from tasks.gate import judge
 from tasks.ingest import read_dataset
 from tasks.manifests import (
@@ -123,11 +126,11 @@ def test_a_run_prints_the_decision_the_report_the_tag_and_two_lines_to_copy(
     header = next(line for line in printed.splitlines() if line.split()[:1] == ["metric"])
     assert " ".join(header.split()) == "metric value 95% interval n limit verdict baseline"
     row = next(line for line in printed.splitlines() if line.split()[:1] == ["accuracy"]).split()
-    low, high = map(float, row[2].split("-"))
+    low, high = float(row[2]), float(row[4])
     assert low <= float(row[1]) <= high
     assert float(row[1]) >= 0.8
-    assert row[3:6] == ["134", "0.8", "pass"]
-    assert 0 < float(row[6]) <= 1
+    assert row[5:8] == ["134", "0.8", "pass"]
+    assert 0 < float(row[8]) <= 1
     report = re.search(r"^report: (/.+\.html)$", printed, re.MULTILINE)
     assert report is not None
     assert Path(report[1]).is_file()
@@ -583,6 +586,92 @@ def test_what_was_not_proven_is_not_released(
 
 
 # --- From an answer back to the rows --------------------------------------------------------------
+
+
+# --- The champion ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def champion_home(made: Made, homes: Path, released: ReleasedHomes) -> Path:
+    """Put the released Bento into the test's own homes, as the champion; return its records."""
+    records = homes / "ekiben_home" / "releases" / "smoke"
+    shutil.copytree(released.ekiben / "releases" / "smoke", records)
+    (homes / "bentoml_home").symlink_to(released.bentoml)
+    return records
+
+
+def test_the_champion_s_own_bento_is_asked_about_the_rows_it_was_not_trained_on(
+    made: Made, champion_home: Path
+) -> None:
+    (file,) = champion_home.glob("*.rows.npy")
+    test = pq.read_table(made.split.path("test.parquet"))
+    seen = np.load(file)
+    assert not np.isin(fingerprints(test["text"]), seen).any()
+    np.save(file, np.append(seen, fingerprints(test["text"][:10])))  # as if trained on ten of them
+    report = challenge_champion(made.config, made.split, made.evaluation)
+    assert (report.status, report.rows, report.left_out) == ("compared", 124, 10)
+    assert report.champion == made.bento.tag
+    # It is the same model, which agrees with itself.
+    assert all(given == other for _, given, other, _ in report.contest.counts)
+    assert sum(rows for *_, rows in report.contest.counts) == 124
+    gate = Gate.model_validate({"champion": {"min_gain": {"accuracy": -0.2, "f1.macro": -0.2}}})
+    decision = judge(gate, Evidence(evaluation=made.evaluation, challenge=report))
+    assert decision.verdict == "pass"
+    assert decision.rules[0].metric == "accuracy over champion"
+
+
+def no_rows_known(records: Path) -> None:
+    (file,) = records.glob("*.rows.npy")
+    file.unlink()
+
+
+def rows_that_are_none(records: Path) -> None:
+    (file,) = records.glob("*.rows.npy")
+    file.write_bytes(b"not numbers")
+
+
+def other_labels(records: Path) -> None:
+    copy_of_the_champion(records, lambda card: {**card, "labels": ["ham", "eggs"]})
+
+
+def no_card(records: Path) -> None:
+    copy_of_the_champion(records, lambda _: [])
+
+
+def copy_of_the_champion(records: Path, change: Callable[[Any], Any]) -> None:
+    """Let the record name a copy of the champion's Bento with another card."""
+    (file,) = (each for each in records.glob("*.json") if "profile" not in each.name)
+    record = ReleaseRecord.model_validate_json(file.read_text(encoding="utf-8"))
+    copy = records / "bento"
+    (copy / "src/model").mkdir(parents=True)
+    card = json.loads((record.bento_path / "src/model/card.json").read_text(encoding="utf-8"))
+    (copy / "src/model/card.json").write_text(json.dumps(change(card)), encoding="utf-8")
+    record = record.model_copy(update={"bento_path": copy})
+    file.write_text(record.model_dump_json(), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (no_rows_known, "what it was trained on is not known"),
+        (rows_that_are_none, "what it was trained on is not known"),
+        (other_labels, "knows the labels ['eggs', 'ham'], not ['ham', 'spam']"),
+        (no_card, "has no readable card.json"),
+    ],
+)
+def test_a_champion_that_cannot_be_compared_is_unusable_and_the_report_says_why(
+    made: Made, champion_home: Path, change: Callable[[Path], None], told: str
+) -> None:
+    change(champion_home)
+    report = challenge_champion(made.config, made.split, made.evaluation)
+    assert (report.status, report.rows, report.contest.counts) == ("unusable", 0, ())
+    assert told in report.told
+    assert report.champion == made.bento.tag
+
+
+def test_without_a_release_there_is_no_champion(made: Made) -> None:
+    report = challenge_champion(made.config, made.split, made.evaluation)
+    assert (report.status, report.champion) == ("missing", None)
 
 
 def test_one_can_walk_from_a_served_answer_back_to_the_source(

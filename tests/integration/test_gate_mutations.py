@@ -82,6 +82,13 @@ GATES = {
     "no support": "gate: {accuracy: {min: 0.9}, min_support: 0}",
     "what is undecided passes": "gate: {accuracy: {min: 0.9}, undecided: pass}",
     "another thing to judge on": "gate: {accuracy: {min: 0.9}, judge_on: nothing}",
+    "a gain in a metric that is none": "gate: {champion: {min_gain: {auc: 0.0}}}",
+    "a gain in a label that is none": "gate: {baseline: {min_gain: {recall.eggs: 0.0}}}",
+    "a gain of more than all": "gate: {champion: {min_gain: {accuracy: 1.5}}}",
+    "a margin of all": "gate: {champion: {min_gain: {accuracy: -1}}}",
+    "a gain that is no number": "gate: {baseline: {min_gain: {accuracy: .nan}}}",
+    "no gain to be made": "gate: {champion: {missing: pass}}",
+    "a missing champion that rejects nothing": "gate: {champion: {missing: release}}",
     "a release by config": "gate: {accuracy: {min: 0.9}, verdict: pass}",
 }
 

@@ -1,6 +1,7 @@
 """Contests: gains beside their definition and published tests, and how often intervals hold."""
 
 from math import inf, isclose, log
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,14 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest, bootstrap
 from sklearn.metrics import f1_score, precision_score, recall_score
 
+from configs.errors import GateError
+from configs.schema import Gate
 from tasks.contests import Gain, Gains, PairedShare, confusions_of, contest_of
 from tasks.estimates import NORMAL, Z95
-from tasks.manifests import Contest
+from tasks.figures import estimates_of
+from tasks.gate import judge
+from tasks.manifests import ChallengeReport, Contest, EvaluationReport, Evidence
+from tasks.questions import figure_of
 
 Ids = NDArray[np.int64]
 LABELS = ("ham", "eggs", "spam")
@@ -183,3 +189,124 @@ def test_what_a_model_never_names_leaves_its_gain_undefined() -> None:
     assert no_spam.estimate("recall.macro") is None
     assert no_spam.estimate("recall.weighted") is not None
     assert Gains(Contest(counts=()), LABELS, ["accuracy"], 100, 0).estimate("accuracy") is None
+
+
+# --- What the gate asks of a contest ---------------------------------------------------------------
+
+CONFUSION = np.array([[760, 10], [20, 210]])
+BOTH = ("ham", "spam")
+
+
+def rivals(lost: int, gained: int) -> Contest:
+    """Return a contest with that confusion matrix, and a model that is else of the same mind."""
+    counts = [
+        (0, 0, 0, 760 - gained), (0, 0, 1, gained), (0, 1, 1, 10),
+        (1, 1, 1, 210), (1, 0, 0, 20 - lost), (1, 0, 1, lost),
+    ]  # fmt: skip
+    return Contest(counts=tuple(cell for cell in counts if cell[3]))
+
+
+def evidence_of(
+    baseline: Contest, champion: Contest | None = None, status: str = "compared"
+) -> Evidence:
+    """Return evidence about a model of that confusion matrix."""
+    manifest: dict[str, Any] = {"key": "k", "parents": {}, "folder": Path("x"), "files": {}}
+    figures = {
+        name: figure_of(each) for name, each in estimates_of(CONFUSION, BOTH, 200, 0).items()
+    }
+    report = EvaluationReport(
+        **manifest, rows=1000, labels=BOTH, figures=figures, baseline={},
+        against_baseline=baseline, confusion=tuple(map(tuple, CONFUSION.tolist())),
+        bootstrap_samples=200, bootstrap_seed=0,
+    )  # fmt: skip
+    if champion is None:
+        return Evidence(evaluation=report)
+    challenge = ChallengeReport.model_validate(
+        {
+            **manifest,
+            "champion": "sms:1",
+            "status": status,
+            "told": "there is none",
+            "rows": 0,
+            "left_out": 0,
+            "contest": champion,
+            "figures": {},
+        }
+    )
+    return Evidence(evaluation=report, challenge=challenge)
+
+
+EVEN, BETTER, WORSE = rivals(5, 5), rivals(0, 60), rivals(18, 0)
+NO_CONTEST = Contest(counts=())
+
+
+@pytest.mark.parametrize(
+    ("contest", "gain", "verdict", "reason"),
+    [
+        (BETTER, 0.0, "pass", "accuracy over baseline: 0.0600 [0.0469, 0.0765] reaches 0"),
+        (BETTER, 0.02, "pass", "reaches 0.02"),
+        (BETTER, 0.07, "undecided", "leaves 0.07 open; about"),
+        (BETTER, 0.1, "reject", "is below 0.1"),
+        (EVEN, 0.0, "undecided", "leaves 0 open; no number of rows would settle it"),
+        (EVEN, -0.01, "pass", "reaches -0.01"),
+        (EVEN, 0.01, "reject", "is below 0.01"),
+        (WORSE, 0.0, "reject", "accuracy over baseline: -0.0180 [-0.0283, -0.0114] is below 0"),
+    ],
+)
+def test_a_gain_over_the_baseline_is_a_rule_like_any_other(
+    contest: Contest, gain: float, verdict: str, reason: str
+) -> None:
+    gate = Gate.model_validate({"baseline": {"min_gain": {"accuracy": gain}}})
+    decision = judge(gate, evidence_of(contest))
+    assert (decision.verdict, len(decision.rules)) == (verdict, 1)
+    assert reason in decision.reasons[0]
+
+
+@pytest.mark.parametrize("metric", ["f1.macro", "recall.spam", "precision.weighted"])
+def test_any_figure_may_have_to_be_gained(metric: str) -> None:
+    gate = Gate.model_validate({"champion": {"min_gain": {metric: -0.5}}})
+    (rule,) = judge(gate, evidence_of(EVEN, EVEN)).rules
+    assert (rule.metric, rule.verdict) == (f"{metric} over champion", "pass")
+
+
+def test_by_value_a_gain_is_enough() -> None:
+    gate = {"baseline": {"min_gain": {"accuracy": 0.0}}, "judge_on": "value"}
+    assert judge(Gate.model_validate(gate), evidence_of(EVEN)).verdict == "pass"
+
+
+@pytest.mark.parametrize("missing", ["pass", "undecided"])
+@pytest.mark.parametrize("unusable", ["pass", "undecided", "reject"])
+def test_without_a_champion_to_compare_the_config_says_what_holds(
+    missing: str, unusable: str
+) -> None:
+    rules = {"min_gain": {"accuracy": 0.0}, "missing": missing, "unusable": unusable}
+    gate = Gate.model_validate({"accuracy": {"min": 0.9}, "champion": rules})
+    for status, verdict in (("missing", missing), ("unusable", unusable)):
+        decision = judge(gate, evidence_of(EVEN, NO_CONTEST, status))
+        assert decision.verdict == verdict
+        assert decision.rules[1].reason == "accuracy over champion: there is none"
+    no_stage = judge(gate, evidence_of(EVEN))
+    assert no_stage.verdict == unusable
+    assert no_stage.rules[1].reason == "accuracy over champion: there was no comparison"
+
+
+def test_a_figure_that_one_of_the_two_lacks_is_undecided_whatever_the_config_says() -> None:
+    never = Contest(counts=((0, 0, 0, 760), (0, 1, 0, 10), (1, 1, 0, 210), (1, 0, 0, 20)))
+    rules = {"min_gain": {"precision.spam": 0.0}, "unusable": "pass"}
+    decision = judge(Gate.model_validate({"champion": rules}), evidence_of(EVEN, never))
+    assert decision.reasons == ("precision.spam over champion: undefined: nothing to divide by",)
+
+
+@pytest.mark.parametrize("other", [NO_CONTEST, Contest(counts=((0, 0, 0, 1000),))])
+def test_a_baseline_that_was_compared_on_other_rows_is_refused(other: Contest) -> None:
+    gate = Gate.model_validate({"baseline": {"min_gain": {"accuracy": 0.0}}})
+    with pytest.raises(GateError, match="are not those of the confusion matrix"):
+        judge(gate, evidence_of(other))
+
+
+def test_a_champion_that_was_compared_on_other_rows_is_refused() -> None:
+    gate = Gate.model_validate({"champion": {"min_gain": {"accuracy": 0.0}}})
+    with pytest.raises(GateError, match="rows that the confusion matrix does not count"):
+        judge(gate, evidence_of(EVEN, Contest(counts=((0, 0, 0, 761),))))
+    fewer = Contest(counts=((0, 0, 0, 700), (0, 0, 1, 60), (1, 1, 1, 210)))
+    assert judge(gate, evidence_of(EVEN, fewer)).verdict == "pass"

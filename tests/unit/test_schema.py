@@ -59,6 +59,8 @@ def test_every_stage_has_its_section() -> None:
     assert {section.__name__ for section in SECTIONS} == {
         "AccuracyLimit",
         "AverageLimit",
+        "BaselineRules",
+        "ChampionRules",
         "Change",
         "Cleaning",
         "Data",
