@@ -416,6 +416,33 @@ class Training(Section):
     )
 
 
+class Abstain(Section):
+    """Below which confidence the service says that it is unsure."""
+
+    target: Literal["none", "precision", "coverage"] = Field(
+        "none",
+        description="What the threshold keeps on the validation rows: precision of the sure answers, "
+        "shown at 95% confidence; coverage, the share that is sure; or none: always sure.",
+    )
+    value: float = Field(0.99, gt=0, lt=1, description="The precision or coverage to be kept.")
+
+
+class Calibration(Section):
+    """Stage calibrate: how logits become the probabilities that are served."""
+
+    method: Literal["temperature", "vector", "none"] = Field(
+        "temperature",
+        description="temperature: one number for all logits, which changes no label; vector: a "
+        "scale and a bias a label, which may; none: the model's own probabilities.",
+    )
+    bins: int = Field(
+        15, ge=2, le=100, description="Bins of equal size behind the calibration error."
+    )
+    abstain: Abstain = Field(
+        default_factory=Abstain, description="When the service says that it is unsure."
+    )
+
+
 class Evaluation(Section):
     """Stage evaluate: how the uncertainty of each figure is measured."""
 
@@ -483,6 +510,25 @@ class ChampionRules(Section):
     )
 
 
+class CalibrationLimit(Section):
+    """The largest calibration error that passes."""
+
+    max_error: Limit | None = Field(
+        None, description="Largest expected calibration error of the served probabilities."
+    )
+
+
+class AbstentionLimit(Section):
+    """What the answers that the service is sure of must reach."""
+
+    min_precision: Limit | None = Field(
+        None, description="Smallest share right, of the test rows that the service is sure of."
+    )
+    min_coverage: Limit | None = Field(
+        None, description="Smallest share of the test rows that the service is sure of."
+    )
+
+
 class Gate(Section):
     """Stage decide: the limits a model must reach on the test split to become a Bento."""
 
@@ -501,6 +547,12 @@ class Gate(Section):
     )
     baseline: BaselineRules = Field(
         default_factory=BaselineRules, description="What must be gained over the baseline."
+    )
+    calibration: CalibrationLimit = Field(
+        default_factory=CalibrationLimit, description="Confidence beside the share right."
+    )
+    abstention: AbstentionLimit = Field(
+        default_factory=AbstentionLimit, description="The answers that are sure."
     )
     min_test_rows: int = Field(
         100, ge=1, description="Fewest test rows on which a decision is made; else undecided."
@@ -521,6 +573,7 @@ class Gate(Section):
     def _has_a_limit(self) -> Self:
         averages = (self.precision, self.recall, self.f1)
         limits = [self.accuracy.min] + [x for a in averages for x in (a.min, a.min_weighted)]
+        limits += [self.calibration.max_error, *self.abstention.model_dump().values()]
         gains = self.champion.min_gain or self.baseline.min_gain
         by_label = any(average.min_per_class for average in averages)
         if all(x is None for x in limits) and not by_label and not gains:
@@ -618,6 +671,9 @@ class PipelineConfig(Section):
     training: Training = Field(
         default_factory=Training, description="The base model and how it is fine-tuned."
     )
+    calibration: Calibration = Field(
+        default_factory=Calibration, description="How logits become served probabilities."
+    )
     evaluation: Evaluation = Field(
         default_factory=Evaluation, description="How the uncertainty of figures is measured."
     )
@@ -652,6 +708,12 @@ class PipelineConfig(Section):
                     f"gate.{other}.min_gain names {unknown[0]!r}, which is no metric; expected "
                     "accuracy, or precision, recall or f1 with .macro, .weighted or a label"
                 )
+        asked = self.gate.abstention.model_dump(exclude_none=True)
+        if asked and self.calibration.abstain.target == "none":
+            raise ValueError(
+                f"gate.abstention sets {next(iter(asked))}, but calibration.abstain declares no "
+                "threshold; set its target to precision or coverage"
+            )
         if self.split.test_fraction + self.split.validation_fraction > 0.8:
             raise ValueError(
                 "split: test and validation take over 0.8 of the rows; train needs 0.2"

@@ -29,11 +29,13 @@ from prefect.cache_policies import NO_CACHE
 
 from configs.errors import GateError
 from configs.schema import Gate
+from tasks.abstention import abstention_questions
 from tasks.contests import over_baseline, over_champion
 from tasks.estimates import Z95, Estimate, holm, more_rows
 from tasks.figures import estimates_of
 from tasks.manifests import EvaluationReport, Evidence, GateDecision, RuleVerdict, Verdict
 from tasks.questions import UNDEFINED, Question, figure_of
+from tasks.reliability import calibration_questions
 
 FEWEST_RESAMPLES = 100
 _ROUNDING = 1e-9
@@ -78,6 +80,8 @@ def questions_of(gate: Gate, evidence: Evidence) -> Iterator[Question]:
         yield Question(metric, limit, measured.get(metric), missing=missing)
     yield from over_baseline(gate.baseline, evidence)
     yield from over_champion(gate.champion, evidence)
+    yield from calibration_questions(gate, evidence.evaluation)
+    yield from abstention_questions(gate, evidence.evaluation)
 
 
 def _measured(report: EvaluationReport) -> dict[str, Estimate | None]:

@@ -188,8 +188,60 @@ class Contest(Record):
     counts: tuple[tuple[int, int, int, int], ...]
 
 
+class Scaling(Record):
+    """The served probabilities are softmax(logits * scale + bias), both [n_labels], in float64."""
+
+    method: Literal["temperature", "vector", "none"]
+    scale: tuple[float, ...]
+    bias: tuple[float, ...]
+
+    @property
+    def temperature(self) -> float | None:
+        """Return what all logits are divided by, or None where the labels differ in it."""
+        return None if self.method == "vector" else 1 / self.scale[0]
+
+
+class Selection(Record):
+    """How many rows are answered at a confidence of `threshold` or more, and how many are right.
+
+    Without a threshold, no confidence is enough, and none is answered.
+    """
+
+    threshold: float | None
+    answered: int
+    right: int
+
+
+class CalibrationManifest(Manifest):
+    """What the validation rows taught: how logits are scaled, and what confidence is sure.
+
+    `loss` is the mean negative log-likelihood of their labels, in nats, before and after.
+    `abstention` counts them; it is None where the service is sure of all.
+    """
+
+    rows: int
+    scaling: Scaling
+    loss_before: float
+    loss: float
+    abstention: Selection | None
+    told: tuple[str, ...]
+
+
+class ReliabilityBin(Record):
+    """Test rows of about the same confidence: its sum, and how many are right."""
+
+    rows: int
+    confidence: float
+    right: int
+
+
 class EvaluationReport(Manifest):
-    """Figures by name, such as `accuracy`, `precision.macro`, `recall.spam`, for two models."""
+    """Figures by name, such as `accuracy`, `precision.macro`, `recall.spam`, for two models.
+
+    `reliability` has the bins of the calibrated probabilities, `reliability_before` those of the
+    logits' own; `selections` is the curve of coverage and precision, and `abstention` its point at
+    the threshold that is served, or None where the service is sure of all.
+    """
 
     rows: int
     labels: tuple[str, ...]
@@ -199,6 +251,11 @@ class EvaluationReport(Manifest):
     confusion: tuple[tuple[int, ...], ...]
     bootstrap_samples: int
     bootstrap_seed: int
+    scaling: Scaling | None = None
+    reliability_before: tuple[ReliabilityBin, ...] = ()
+    reliability: tuple[ReliabilityBin, ...] = ()
+    selections: tuple[Selection, ...] = ()
+    abstention: Selection | None = None
 
 
 class ChallengeReport(Manifest):

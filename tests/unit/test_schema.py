@@ -57,9 +57,13 @@ def _numbers_in(schema: Any) -> Iterator[dict[str, Any]]:
 
 def test_every_stage_has_its_section() -> None:
     assert {section.__name__ for section in SECTIONS} == {
+        "Abstain",
+        "AbstentionLimit",
         "AccuracyLimit",
         "AverageLimit",
         "BaselineRules",
+        "Calibration",
+        "CalibrationLimit",
         "ChampionRules",
         "Change",
         "Cleaning",
@@ -183,10 +187,37 @@ def test_a_thousand_labels_are_the_most(names: int) -> None:
         {"precision": {"min": 0.9}},
         {"recall": {"min_weighted": 0.9}},
         {"f1": {"min_per_class": {"spam": 0.9}}},
+        {"calibration": {"max_error": 0.05}},
     ],
 )
 def test_any_one_limit_makes_a_gate(gate: dict[str, Any]) -> None:
     assert PipelineConfig.model_validate({**LEAST, "gate": gate})
+
+
+@pytest.mark.parametrize("limit", ["min_precision", "min_coverage"])
+def test_sure_answers_have_limits_only_where_a_threshold_is_declared(limit: str) -> None:
+    config = {**LEAST, "gate": {"abstention": {limit: 0.9}}}
+    with pytest.raises(ValidationError, match=f"gate.abstention sets {limit}, but calibration"):
+        PipelineConfig.model_validate(config)
+    declared = {"abstain": {"target": "coverage", "value": 0.8}}
+    assert PipelineConfig.model_validate({**config, "calibration": declared})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"method": "platt"},
+        {"bins": 1},
+        {"bins": 101},
+        {"abstain": {"target": "accuracy"}},
+        {"abstain": {"target": "precision", "value": 1.0}},
+        {"abstain": {"target": "coverage", "value": 0.0}},
+        {"temperature": 1.5},
+    ],
+)
+def test_a_calibration_that_means_nothing_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="calibration"):
+        PipelineConfig.model_validate({**LEAST, "calibration": wrong})
 
 
 @pytest.mark.parametrize(

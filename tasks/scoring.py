@@ -1,0 +1,70 @@
+"""Scores of a checkpoint on one side of the split, from the worker process."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from configs.errors import TrainingError
+from configs.schema import PipelineConfig
+from tasks.encoding import encode, load_tokenizer
+from tasks.manifests import CheckpointManifest, SplitManifest
+from tasks.process import run_worker
+from tasks.progress import report_progress
+from tasks.worker.spec import ScoreSpec
+
+
+def logits_of(
+    config: PipelineConfig,
+    split: SplitManifest,
+    side: str,
+    checkpoint: CheckpointManifest,
+    folder: Path,
+) -> NDArray[np.float32]:
+    """Return logits [n_rows, n_labels] of one side, in its order; `folder` is left as it was.
+
+    Raises:
+        TrainingError: if the worker fails, with the end of its log, or a logit is not finite.
+    """
+    tokenizer = load_tokenizer(checkpoint.path("model"))
+    rows, output = folder / "encoded", folder / "logits.npy"
+    encode(
+        split.path(f"{side}.parquet"),
+        tokenizer,
+        config.data.label_names,
+        config.training.max_length,
+        rows,
+    )
+    spec = ScoreSpec(
+        model=str(checkpoint.path("model")),
+        rows=str(rows),
+        output=str(output),
+        pad_token_id=int(tokenizer.pad_token_id),
+        device=config.training.device,
+    )
+    spec.write(folder / "score.json")
+
+    def tell(event: dict[str, Any]) -> None:
+        if event["event"] == "scored":
+            report_progress("score", event["done"], event["total"], f"{side} rows scored")
+
+    run_worker("score", folder / "score.json", tell)
+    logits: NDArray[np.float32] = np.load(output)
+    for file in [*rows.iterdir(), output, folder / "score.json"]:
+        file.unlink()
+    rows.rmdir()
+    if not np.isfinite(logits).all():
+        raise TrainingError(
+            f"the checkpoint {checkpoint.path('model')} gives {side} rows logits that are no finite "
+            "numbers, so its training diverged; lower training.learning_rate"
+        )
+    return logits
+
+
+def class_ids(config: PipelineConfig, split: SplitManifest, side: str) -> NDArray[np.int64]:
+    """Return the class ids [n_rows] of the labels that the rows of one side have."""
+    numbers = {label: number for number, label in enumerate(config.data.label_names)}
+    labels = pq.read_table(split.path(f"{side}.parquet"), columns=["label"])["label"]
+    return np.array([numbers[label] for label in labels.to_pylist()], dtype=np.int64)
