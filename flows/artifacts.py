@@ -212,6 +212,8 @@ def show_decision(config: PipelineConfig, run: Run) -> None:
             for name, canvas in plots.limits_by_scale(run.decision.rules, run.evaluation).items()
         },
         "Confusion matrix": plots.confusion(run.evaluation),
+        "Confidence and share right": plots.reliability(run.evaluation),
+        "Precision when sure": plots.coverage(run.evaluation),
         "Training curve": plots.training_curve(run.checkpoint),
     }
     parts = [

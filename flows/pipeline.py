@@ -14,6 +14,7 @@ from flows import artifacts
 from flows.workers import prefect_workers
 from tasks.auditing import audit
 from tasks.building import build
+from tasks.calibrating import calibrate
 from tasks.challenging import challenge, remember_rows
 from tasks.comparing import compare, profile, remember_profile
 from tasks.duplicates import deduplicate
@@ -84,7 +85,9 @@ def run_line(config: PipelineConfig) -> Outcome:
     artifacts.show_data(config, dataset, validation, duplicates, suspects, sides)
     checkpoint = finetune(config, sides)
     artifacts.show(checkpoint)
-    evaluation = evaluate(config, sides, checkpoint)
+    calibration = calibrate(config, sides, checkpoint)
+    artifacts.show(calibration)
+    evaluation = evaluate(config, sides, checkpoint, calibration)
     artifacts.show_evaluation(config, evaluation)
     rival = challenge(config, sides, evaluation) if config.gate.champion.min_gain else None
     if rival is not None:
@@ -93,7 +96,7 @@ def run_line(config: PipelineConfig) -> Outcome:
     decision = decide(config.gate, evidence)
     run = Run(
         config, dataset, validation, duplicates, change, suspects, sides, checkpoint, evaluation,
-        decision, challenge=rival,
+        decision, challenge=rival, calibration=calibration,
     )  # fmt: skip
     artifacts.show_decision(config, run)
     if decision.action != "release":

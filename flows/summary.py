@@ -5,6 +5,7 @@ from functools import singledispatch
 from tasks.change import ChangeReport
 from tasks.manifests import (
     BentoManifest,
+    CalibrationManifest,
     ChallengeReport,
     CheckpointManifest,
     DatasetManifest,
@@ -91,6 +92,17 @@ def _(manifest: CheckpointManifest) -> str:
         f"({manifest.precision}), best of {len(manifest.epochs)} epochs is {manifest.best_epoch}, "
         f"{manifest.seconds:.0f} s, {manifest.rows_per_second:.0f} rows/s"
     )
+
+
+@summary.register
+def _(manifest: CalibrationManifest) -> str:
+    told = [f"{manifest.rows:,} validation rows"]
+    if manifest.scaling.temperature is not None:
+        told.append(f"temperature {manifest.scaling.temperature:.3f}")
+    told.append(f"loss {manifest.loss_before:.4f} before, {manifest.loss:.4f} after")
+    if manifest.abstention is not None and manifest.abstention.threshold is not None:
+        told.append(f"sure from {manifest.abstention.threshold:.4f} on")
+    return f"calibrate: {'; '.join([', '.join(told), *manifest.told])}"
 
 
 @summary.register

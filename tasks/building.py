@@ -137,6 +137,8 @@ def _card(
         "max_characters": config.serving.max_characters,
         "cleaning": config.data.cleaning.model_dump(mode="json"),
         "privacy": config.data.privacy.model_dump(mode="json"),
+        "calibration": evaluation.scaling and evaluation.scaling.model_dump(mode="json"),
+        "abstention": evaluation.abstention and {"threshold": evaluation.abstention.threshold},
         "decision": decision.model_dump(mode="json"),
         "test_rows": evaluation.rows,
         "digests": parents,

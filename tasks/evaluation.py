@@ -13,43 +13,58 @@ from prefect.cache_policies import NO_CACHE
 
 from configs.errors import GateError
 from configs.schema import PipelineConfig
+from tasks.abstention import selection_at, selections
 from tasks.baseline import baseline_predictions
+from tasks.calibration import probabilities_of, unscaled
 from tasks.contests import contest_of
-from tasks.encoding import encode, load_tokenizer
 from tasks.figures import confusion_of, measure
-from tasks.manifests import CheckpointManifest, EvaluationReport, SplitManifest
-from tasks.process import run_worker
+from tasks.manifests import (
+    CalibrationManifest,
+    CheckpointManifest,
+    EvaluationReport,
+    SplitManifest,
+)
 from tasks.progress import report_progress
+from tasks.reliability import reliability_bins
+from tasks.scoring import class_ids, logits_of
 from tasks.steps import require_whole, run_step
-from tasks.worker.spec import ScoreSpec
 
 
 def evaluate_candidate(
-    config: PipelineConfig, split: SplitManifest, checkpoint: CheckpointManifest
+    config: PipelineConfig,
+    split: SplitManifest,
+    checkpoint: CheckpointManifest,
+    calibration: CalibrationManifest,
 ) -> EvaluationReport:
     """Return figures with intervals of the candidate and of the baseline on the same test rows.
 
-    `predictions.parquet` has a line a test row: row, label, predicted, and one probability a label.
+    `predictions.parquet` has a line a test row: row, label, predicted, and one probability a label,
+    calibrated as it will be served.
 
     Raises:
         TrainingError: if the scoring worker fails, with the end of its log.
-        StepError: if the split or the checkpoint was changed since it was made.
+        StepError: if split, checkpoint or calibration was changed since it was made.
         GateError: if the evaluation does not count its own predictions.
     """
-    require_whole(split, checkpoint)
+    require_whole(split, checkpoint, calibration)
 
     def produce(folder: Path) -> dict[str, Any]:
-        return _evaluate(config, split, checkpoint, folder)
+        return _evaluate(config, split, checkpoint, calibration, folder)
 
     report = run_step(
         "evaluate",
         EvaluationReport,
         section={
             "evaluation": config.evaluation.model_dump(mode="json"),
+            "bins": config.calibration.bins,
             "max_length": config.training.max_length,
             "labels": config.data.label_names,
         },
-        parents={"split": split.digest, "checkpoint": checkpoint.digest},
+        parents={
+            "split": split.digest,
+            "checkpoint": checkpoint.digest,
+            "calibration": calibration.digest,
+        },
         produce=produce,
     )
     require_own_counts(split, report)
@@ -65,7 +80,7 @@ def require_own_counts(split: SplitManifest, report: EvaluationReport) -> None:
     """
     require_whole(split, report)
     test = pq.read_table(split.path("test.parquet"), columns=["row", "label"])
-    said = pq.read_table(report.path("predictions.parquet"), columns=["row", "predicted"])
+    said = pq.read_table(report.path("predictions.parquet"))
     if len(test) == 0 or not test["row"].equals(said["row"]):
         raise GateError(
             f"{report.folder}: predictions on {len(said)} rows, expected one on each of the "
@@ -81,21 +96,41 @@ def require_own_counts(split: SplitManifest, report: EvaluationReport) -> None:
             f"{report.folder}: its predictions on the test rows are not what its confusion "
             "matrix counts; evaluate anew"
         )
+    ids = np.array([numbers[label] for label in test["label"].to_pylist()])
+    _require_own_confidences(report, np.array(said["probabilities"].to_pylist()), ids)
+
+
+def _require_own_confidences(
+    report: EvaluationReport, probabilities: NDArray[np.float64], actual: NDArray[np.int64]
+) -> None:
+    bins = reliability_bins(probabilities, actual, max(1, len(report.reliability)))
+    right = probabilities.argmax(axis=1) == actual
+    told = report.abstention
+    sure = told and selection_at(told.threshold, probabilities.max(axis=1), right)
+    if (bins, sure) != (report.reliability, told):
+        raise GateError(
+            f"{report.folder}: its probabilities on the test rows are not what its bins and its "
+            "abstention count; evaluate anew"
+        )
 
 
 def _evaluate(
-    config: PipelineConfig, split: SplitManifest, checkpoint: CheckpointManifest, folder: Path
+    config: PipelineConfig,
+    split: SplitManifest,
+    checkpoint: CheckpointManifest,
+    calibration: CalibrationManifest,
+    folder: Path,
 ) -> dict[str, Any]:
     labels = config.data.label_names
     test = pq.read_table(split.path("test.parquet"))
-    numbers = {label: number for number, label in enumerate(labels)}
-    actual = np.array([numbers[label] for label in test["label"].to_pylist()], dtype=np.int64)
-    probabilities = _softmax(_logits(config, split, checkpoint, folder))
+    actual = class_ids(config, split, "test")
+    logits = logits_of(config, split, "test", checkpoint, folder)
+    probabilities = probabilities_of(logits, calibration.scaling)
     predicted = probabilities.argmax(axis=1).astype(np.int64)
     _write_predictions(test, labels, predicted, probabilities, folder / "predictions.parquet")
     samples, seed = config.evaluation.bootstrap_samples, config.evaluation.seed
     report_progress("evaluate", 0, None, "fitting the TF-IDF baseline")
-    baseline = _baseline(config, split, numbers, test["text"].to_pylist())
+    baseline = _baseline(config, split, test["text"].to_pylist())
     return {
         "rows": len(actual),
         "labels": labels,
@@ -105,44 +140,29 @@ def _evaluate(
         "confusion": confusion_of(predicted, actual, len(labels)).tolist(),
         "bootstrap_samples": samples,
         "bootstrap_seed": seed,
+        "scaling": calibration.scaling,
+        **_confidence(config, calibration, logits, probabilities, actual),
     }
 
 
-def _logits(
-    config: PipelineConfig, split: SplitManifest, checkpoint: CheckpointManifest, folder: Path
-) -> NDArray[np.float32]:
-    """Return the candidate's logits [n_test_rows, n_labels], from the worker process."""
-    tokenizer = load_tokenizer(checkpoint.path("model"))
-    rows, output = folder / "encoded", folder / "logits.npy"
-    encode(
-        split.path("test.parquet"),
-        tokenizer,
-        config.data.label_names,
-        config.training.max_length,
-        rows,
-    )
-    spec = ScoreSpec(
-        model=str(checkpoint.path("model")),
-        rows=str(rows),
-        output=str(output),
-        pad_token_id=int(tokenizer.pad_token_id),
-        device=config.training.device,
-    )
-    spec.write(folder / "score.json")
-    run_worker("score", folder / "score.json", _tell)
-    logits: NDArray[np.float32] = np.load(output)
-    for file in [*rows.iterdir(), output, folder / "score.json"]:
-        file.unlink()
-    rows.rmdir()
-    return logits
-
-
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return probabilities of logits, both [n_rows, n_labels]."""
-    wide = logits.astype(np.float64)
-    powers = np.exp(wide - wide.max(axis=1, keepdims=True))
-    total: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
-    return total
+def _confidence(
+    config: PipelineConfig,
+    calibration: CalibrationManifest,
+    logits: NDArray[np.float32],
+    probabilities: NDArray[np.float64],
+    actual: NDArray[np.int64],
+) -> dict[str, Any]:
+    """Return what the report holds of the confidences on the test rows."""
+    bins = config.calibration.bins
+    own = probabilities_of(logits, unscaled(logits.shape[1]))
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == actual
+    chosen = calibration.abstention
+    return {
+        "reliability_before": reliability_bins(own, actual, bins),
+        "reliability": reliability_bins(probabilities, actual, bins),
+        "selections": selections(confidence, right),
+        "abstention": chosen and selection_at(chosen.threshold, confidence, right),
+    }
 
 
 def _write_predictions(
@@ -162,22 +182,17 @@ def _write_predictions(
 
 
 def _baseline(
-    config: PipelineConfig, split: SplitManifest, numbers: dict[str, int], test_texts: list[str]
+    config: PipelineConfig, split: SplitManifest, test_texts: list[str]
 ) -> NDArray[np.int64]:
-    train = pq.read_table(split.path("train.parquet"))
+    train = pq.read_table(split.path("train.parquet"), columns=["text"])
     return baseline_predictions(
         train["text"].to_pylist(),
-        [numbers[label] for label in train["label"].to_pylist()],
+        class_ids(config, split, "train").tolist(),
         test_texts,
         config.training.class_weights,
         config.training.seed,
         config.evaluation.baseline_stop_words,
     )
-
-
-def _tell(event: dict[str, Any]) -> None:
-    if event["event"] == "scored":
-        report_progress("evaluate", event["done"], event["total"], "test rows scored")
 
 
 evaluate = task(name="evaluate", task_run_name="evaluate", cache_policy=NO_CACHE)(

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tasks.estimates import Z95, Share
 from tasks.manifests import CheckpointManifest, EvaluationReport, RuleVerdict
 from tasks.waterfall import DataStep
 
@@ -103,6 +104,54 @@ def confusion(report: EvaluationReport) -> "Canvas":
     return canvas
 
 
+def reliability(report: EvaluationReport) -> "Canvas":
+    """Draw each bin's share right with its interval, and its mean confidence, before and after."""
+    from matplotlib.figure import Figure as Canvas
+
+    sides = {"not calibrated": report.reliability_before, "calibrated": report.reliability}
+    canvas = Canvas(figsize=(8.4, 3.2), layout="constrained")
+    both = canvas.subplots(1, 2, sharey=True)
+    for axes, (name, bins) in zip(both, sides.items(), strict=True):
+        shares = [Share(part.right, part.rows) for part in bins]
+        ends = [share.interval(Z95) for share in shares]
+        values = [share.value for share in shares]
+        # Rounding may put an end of the interval beyond the value by nothing.
+        below = [max(0.0, share - low) for share, (low, _) in zip(values, ends, strict=True)]
+        above = [max(0.0, high - share) for share, (_, high) in zip(values, ends, strict=True)]
+        places = range(len(bins))
+        bars = {"color": FAINT, "ecolor": INK, "label": "share right, 95% interval"}
+        axes.bar(places, values, yerr=[below, above], **bars)
+        means = [part.confidence / part.rows for part in bins]
+        axes.plot(places, means, "o", color=ACCENT, label="mean confidence")
+        axes.set_xticks(places, [str(part.rows) for part in bins], rotation=90)
+        axes.set_title(name, fontsize=9)
+        axes.set_xlabel("rows in the bin")
+        _style(axes)
+    both[0].set_ylim(min([0.5, *(p.right / p.rows for s in sides.values() for p in s)]) - 0.1, 1.02)
+    both[0].legend(framealpha=0.9, edgecolor="none", fontsize=8, loc="lower right")
+    return canvas
+
+
+def coverage(report: EvaluationReport) -> "Canvas":
+    """Draw the precision of the most confident rows by how many are answered, and the threshold."""
+    canvas, axes = _axes(5.6, 2.6)
+    points = report.selections
+    axes.plot(
+        [point.answered / report.rows for point in points],
+        [point.right / point.answered for point in points],
+        color=INK,
+    )
+    chosen = report.abstention
+    if chosen is not None and chosen.answered:
+        share, precision = chosen.answered / report.rows, chosen.right / chosen.answered
+        axes.plot(share, precision, "o", color=ACCENT, label=f"sure from {chosen.threshold:.4f} on")
+        axes.legend(frameon=False)
+    axes.set_xlim(0, 1.02)
+    axes.set_xlabel("coverage: share of the test rows answered")
+    axes.set_ylabel("precision of these")
+    return canvas
+
+
 def limits_by_scale(rules: Sequence[RuleVerdict], report: EvaluationReport) -> "dict[str, Canvas]":
     """Draw the rules on figures as `limits`, and those on anything else as `other_limits`."""
     figures = [rule for rule in rules if rule.metric in report.figures]
@@ -157,11 +206,15 @@ def _axes(width: float, height: float) -> "tuple[Canvas, Any]":
 
     canvas = Canvas(figsize=(width, height), layout="constrained")
     axes = canvas.subplots()
+    _style(axes)
+    return canvas, axes
+
+
+def _style(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
     axes.xaxis.label.set_fontsize(8)
     axes.yaxis.label.set_fontsize(8)
-    return canvas, axes
 
 
 def as_svg(canvas: "Canvas", *, opaque: bool = False) -> str:

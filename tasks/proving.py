@@ -39,8 +39,9 @@ def prove_bento(
     Raises:
         StepError: if split or evaluation were changed since they were made.
         GateError: if the evaluation does not count its own predictions.
-        BentoError: if the Bento does not start (with the end of its log), gives another label, or a
-            probability that differs by more than 1e-4.
+        BentoError: if the Bento does not start (with the end of its log), gives another label, a
+            probability that differs by more than 1e-4, or is sure of another row, unless that row's
+            confidence is within 1e-4 of the threshold.
     """
     require_own_counts(split, evaluation)
 
@@ -62,6 +63,7 @@ class _Case:
     text: str
     label: str
     probabilities: list[float]
+    unsure: bool | None
 
 
 def _cases(split: SplitManifest, evaluation: EvaluationReport, most: int) -> list[_Case]:
@@ -70,9 +72,25 @@ def _cases(split: SplitManifest, evaluation: EvaluationReport, most: int) -> lis
     said = pq.read_table(evaluation.path("predictions.parquet")).to_pylist()
     picked = np.linspace(0, len(texts) - 1, min(most, len(texts))).astype(int)
     return [
-        _Case(said[i]["row"], texts[i], said[i]["predicted"], said[i]["probabilities"])
+        _Case(
+            said[i]["row"],
+            texts[i],
+            said[i]["predicted"],
+            said[i]["probabilities"],
+            _is_unsure(evaluation, said[i]["probabilities"]),
+        )
         for i in picked
     ]
+
+
+def _is_unsure(evaluation: EvaluationReport, probabilities: list[float]) -> bool | None:
+    """Return whether the service must be unsure of an answer, or None where rounding decides."""
+    if evaluation.abstention is None:
+        return False
+    threshold, confidence = evaluation.abstention.threshold, max(probabilities)
+    if threshold is None:
+        return True
+    return None if abs(confidence - threshold) <= TOLERANCE else confidence < threshold
 
 
 def _prove(
@@ -122,14 +140,15 @@ def _compare(
     )
     wrong = [
         case.row
-        for case, difference, equal in zip(cases, differences, same, strict=True)
-        if not equal or difference > TOLERANCE
+        for case, answer, difference, equal in zip(cases, answers, differences, same, strict=True)
+        if not equal or difference > TOLERANCE or case.unsure not in (answer["unsure"], None)
     ]
     if wrong:
         raise BentoError(
             f"{bento.tag}: served answers differ from the evaluation on {len(wrong)} of "
-            f"{len(cases)} test rows, by up to {differences.max():.2g} (allowed {TOLERANCE:g}), "
-            f"rows {wrong[:_SHOWN_ROWS]}; the Bento is not released"
+            f"{len(cases)} test rows, in label, in what is sure, or by up to "
+            f"{differences.max():.2g} (allowed {TOLERANCE:g}), rows {wrong[:_SHOWN_ROWS]}; the Bento "
+            "is not released"
         )
     return int(same.sum()), float(differences.max())
 

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from configs.schema import PipelineConfig, redact
+from tasks.abstention import sure_shares
 from tasks.change import ChangeReport
+from tasks.estimates import Estimate
 from tasks.manifests import (
     BentoManifest,
+    CalibrationManifest,
     ChallengeReport,
     CheckpointManifest,
     DatasetManifest,
@@ -21,6 +24,8 @@ from tasks.manifests import (
     SplitManifest,
     ValidationReport,
 )
+from tasks.questions import figure_of
+from tasks.reliability import calibration_error
 from tasks.steps import home, write_text
 from tasks.waterfall import DataStep, waterfall
 
@@ -44,6 +49,7 @@ class Run:
     bento: BentoManifest | None = None
     proof: ProofReport | None = None
     challenge: ChallengeReport | None = None
+    calibration: CalibrationManifest | None = None
 
     @property
     def outcome(self) -> str:
@@ -66,6 +72,7 @@ class Run:
             "audit": self.label_errors,
             "split": self.split,
             "finetune": self.checkpoint,
+            "calibrate": self.calibration,
             "evaluate": self.evaluation,
             "challenge": self.challenge,
             "build": self.bento,
@@ -113,6 +120,7 @@ def render(run: Run) -> str:
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         quarantine=quarantine_rows(run.validation),
         suspects=suspect_rows(run.label_errors),
+        confidence=None if run.evaluation is None else confidence_figures(run.evaluation),
     )
 
 
@@ -123,6 +131,17 @@ def figure_text(figure: Figure | None) -> str:
     if figure.low is None or figure.high is None:
         return f"{figure.value:.4f}"
     return f"{figure.value:.4f} [{figure.low:.4f}, {figure.high:.4f}]"
+
+
+def confidence_figures(report: EvaluationReport) -> dict[str, Figure]:
+    """Return what is told of the confidences whether or not a rule asks, by name."""
+    found: dict[str, Estimate | None] = {
+        "calibration error": calibration_error(report.reliability),
+        "the same, not calibrated": calibration_error(report.reliability_before),
+    }
+    if report.abstention is not None:
+        found |= sure_shares(report.abstention, report.rows)
+    return {name: figure_of(estimate) for name, estimate in found.items()}
 
 
 def quarantine_rows(report: ValidationReport, most: int = 20) -> list[dict[str, Any]]:
@@ -158,6 +177,8 @@ def _plots(run: Run) -> dict[str, str]:
         drawn["training_curve"] = plots.training_curve(run.checkpoint)
     if run.evaluation is not None:
         drawn["confusion"] = plots.confusion(run.evaluation)
+        drawn["reliability"] = plots.reliability(run.evaluation)
+        drawn["coverage"] = plots.coverage(run.evaluation)
         if run.decision is not None:
             drawn |= plots.limits_by_scale(run.decision.rules, run.evaluation)
     return {name: plots.as_svg(canvas) for name, canvas in drawn.items()}

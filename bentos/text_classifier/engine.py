@@ -13,14 +13,15 @@ _TEXTS_A_BATCH = 32
 
 @dataclass(frozen=True)
 class Answer:
-    """Probabilities [n_labels] of one text, and whether its end was cut off."""
+    """Probabilities [n_labels] of one text, if they are too low, and if its end was cut off."""
 
     probabilities: list[float]
+    unsure: bool
     truncated: bool
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """Return `card.json`: tag, labels, limits, cleaning, privacy, decision, digests of the model."""
+    """Return `card.json`: what to read and refuse, the calibration, the decision, the digests."""
     card: dict[str, Any] = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     return card
 
@@ -36,6 +37,9 @@ class Engine:
             folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
         )
         self.model.eval().to(self.device)
+        calibration = self.card["calibration"]
+        self.scale = torch.tensor(calibration["scale"], dtype=torch.float64, device=self.device)
+        self.bias = torch.tensor(calibration["bias"], dtype=torch.float64, device=self.device)
 
     def classify(self, texts: list[str]) -> list[Answer]:
         """Return an answer for each cleaned text, in order.
@@ -49,7 +53,7 @@ class Engine:
             batch = order[start : start + _TEXTS_A_BATCH]
             rows = self._probabilities([ids[number] for number in batch])
             for number, row in zip(batch, rows, strict=True):
-                answers[number] = Answer(row, truncated[number])
+                answers[number] = Answer(row, self._is_unsure(row), truncated[number])
         return [answers[number] for number in range(len(texts))]
 
     def _tokenize(self, texts: list[str]) -> tuple[list[list[int]], list[bool]]:
@@ -67,9 +71,16 @@ class Engine:
             windows[source].append(row)
         return [rows[0] for rows in windows], [len(rows) > 1 for rows in windows]
 
+    def _is_unsure(self, probabilities: list[float]) -> bool:
+        """Return whether the label is not probable enough; without a threshold, none ever is."""
+        if self.card["abstention"] is None:
+            return False
+        threshold = self.card["abstention"]["threshold"]
+        return threshold is None or max(probabilities) < threshold
+
     @torch.inference_mode()
     def _probabilities(self, ids: list[list[int]]) -> list[list[float]]:
-        """Return probabilities [n_texts][n_labels] of token ids, shortest text first."""
+        """Return calibrated probabilities [n_texts][n_labels] of token ids, shortest text first."""
         width = len(ids[-1])
         pad = self.card["pad_token_id"]
         padded = [row + [pad] * (width - len(row)) for row in ids]
@@ -78,5 +89,6 @@ class Engine:
             input_ids=torch.tensor(padded, device=self.device),
             attention_mask=torch.tensor(mask, device=self.device),
         ).logits
-        rows: list[list[float]] = torch.softmax(logits.double(), dim=1).tolist()
+        scaled = logits.double() * self.scale + self.bias
+        rows: list[list[float]] = torch.softmax(scaled, dim=1).tolist()
         return rows

@@ -59,13 +59,29 @@ class Request(BaseModel):
     texts: Texts
 
 
+def _unsure() -> str:
+    """Return what `unsure` means in this Bento."""
+    if CARD["abstention"] is None:
+        return "Always false: this model was released without a threshold."
+    threshold = CARD["abstention"]["threshold"]
+    if threshold is None:
+        return "Always true: no probability was shown to be enough. The label is the likeliest."
+    return (
+        f"Whether the label's probability is below {threshold:.4f}: then it is the likeliest one, "
+        "and not to be relied on."
+    )
+
+
 class Classification(BaseModel):
     """What the model says of one text."""
 
     label: str = Field(
         description="The most probable label.", json_schema_extra={"example": CARD["labels"][0]}
     )
-    probabilities: dict[str, float] = Field(description="The probability of every label.")
+    probabilities: dict[str, float] = Field(
+        description="The probability of every label, calibrated on rows that were not trained on."
+    )
+    unsure: bool = Field(description=_unsure())
     truncated: bool = Field(
         description=f"Whether the text was longer than the {CARD['max_length']} tokens read."
     )
@@ -97,6 +113,7 @@ def _classification(answer: Answer) -> Classification:
     return Classification(
         label=max(probabilities, key=probabilities.__getitem__),
         probabilities=probabilities,
+        unsure=answer.unsure,
         truncated=answer.truncated,
         model=CARD["tag"],
     )

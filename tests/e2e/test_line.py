@@ -28,6 +28,7 @@ from configs.loading import load_config
 from configs.schema import Gate, PipelineConfig
 from tasks.auditing import find_label_errors
 from tasks.building import build_bento
+from tasks.calibrating import calibrate_candidate
 from tasks.challenging import challenge_champion
 from tasks.digests import file_digest, folder_digest, value_digest
 from tasks.duplicates import find_duplicates
@@ -38,6 +39,7 @@ from tasks.gate import judge
 from tasks.ingest import read_dataset
 from tasks.manifests import (
     BentoManifest,
+    CalibrationManifest,
     CheckpointManifest,
     DatasetManifest,
     DuplicateReport,
@@ -67,6 +69,7 @@ STAGES = (
     "audit",
     "split",
     "finetune",
+    "calibrate",
     "evaluate",
     "build",
     "prove",
@@ -304,10 +307,11 @@ def test_the_printed_curl_line_classifies_two_texts(
     answers = json.loads(done.stdout)
     assert len(answers) == 2
     for answer in answers:
-        assert set(answer) == {"label", "probabilities", "truncated", "model"}
+        assert set(answer) == {"label", "probabilities", "unsure", "truncated", "model"}
         assert set(answer["probabilities"]) == {"ham", "spam"}
         assert sum(answer["probabilities"].values()) == pytest.approx(1.0, abs=1e-9)
         assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].get)
+        assert answer["unsure"] is False
         assert answer["truncated"] is False
         assert answer["model"] == printed_tag(released.printed)
 
@@ -418,7 +422,7 @@ def test_a_second_run_reuses_every_step_says_so_and_releases_the_same_tag(
     assert printed_lines(again.stdout) == printed_lines(released.printed)
     after = {path: path.stat().st_mtime_ns for path in steps.glob("*/*/manifest.json")}
     assert after == before
-    assert len(after) == 10
+    assert len(after) == 11
     assert folder_digest(bento_of(released)) == bento
     assert (bento_of(released).parent / "latest").read_text() == bento_of(released).name
 
@@ -490,7 +494,8 @@ def made(homes: Path, released: ReleasedHomes) -> Made:
     suspects = find_label_errors(config, dataset, duplicates)
     split = split_rows(config, dataset, duplicates, suspects)
     checkpoint = fine_tune(config, split)
-    evaluation = evaluate_candidate(config, split, checkpoint)
+    calibration = calibrate_candidate(config, split, checkpoint)
+    evaluation = evaluate_candidate(config, split, checkpoint, calibration)
     evidence = Evidence(evaluation=evaluation)
     decision = judge(config.gate, evidence)
     bento = build_bento(config, dataset, checkpoint, evidence, decision)
@@ -511,7 +516,28 @@ def change_the_weights_but_no_label(model: Path) -> None:
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
 
 
-@pytest.mark.parametrize("tamper", [swap_the_labels, change_the_weights_but_no_label])
+def forget_the_calibration(model: Path) -> None:
+    change_the_card(model, calibration={"scale": [1.0, 1.0], "bias": [0.0, 0.0]})
+
+
+def be_sure_of_nothing(model: Path) -> None:
+    change_the_card(model, abstention={"threshold": None})
+
+
+def change_the_card(model: Path, **changes: Any) -> None:
+    card = json.loads((model / "card.json").read_text(encoding="utf-8"))
+    (model / "card.json").write_text(json.dumps(card | changes), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        swap_the_labels,
+        change_the_weights_but_no_label,
+        forget_the_calibration,
+        be_sure_of_nothing,
+    ],
+)
 def test_a_bento_that_answers_otherwise_than_the_evaluation_is_not_released(
     made: Made, homes: Path, tamper: Callable[[Path], None]
 ) -> None:
@@ -687,7 +713,12 @@ def test_one_can_walk_from_a_served_answer_back_to_the_source(
     assert value_digest(record.decision.model_dump(mode="json")) == bento.parents["decision"]
     evaluation = step(released, "evaluate", EvaluationReport, record.decision.evidence["evaluate"])
     assert evaluation.digest == bento.parents["evaluation"] == proof.parents["evaluation"]
+    calibration = step(
+        released, "calibrate", CalibrationManifest, evaluation.parents["calibration"]
+    )
+    assert calibration.scaling == evaluation.scaling
     checkpoint = step(released, "finetune", CheckpointManifest, evaluation.parents["checkpoint"])
+    assert checkpoint.digest == calibration.parents["checkpoint"]
     assert checkpoint.digest == bento.parents["checkpoint"]
     split = step(released, "split", SplitManifest, checkpoint.parents["split"])
     assert split.digest == evaluation.parents["split"]
@@ -703,6 +734,7 @@ def test_one_can_walk_from_a_served_answer_back_to_the_source(
     assert checkpoint.parents["base_model"] == pinned(config.training.base_model)
     card = json.loads((record.bento_path / "src/model/card.json").read_text(encoding="utf-8"))
     assert card["digests"] == bento.parents
+    assert card["calibration"] == calibration.scaling.model_dump(mode="json")
     assert card["decision"] == record.decision.model_dump(mode="json")
     assert record.digests["config"] == value_digest(record.config)
 
@@ -752,11 +784,12 @@ def test_markup_in_texts_labels_and_names_comes_out_as_text_in_the_report(
     suspects = find_label_errors(config, dataset, duplicates)
     split = split_rows(config, dataset, duplicates, suspects)
     checkpoint = fine_tune(config, split)
-    evaluation = evaluate_candidate(config, split, checkpoint)
+    calibration = calibrate_candidate(config, split, checkpoint)
+    evaluation = evaluate_candidate(config, split, checkpoint, calibration)
     decision = judge(config.gate, Evidence(evaluation=evaluation))
     run = Run(
         config, dataset, validation, duplicates, None, suspects, split, checkpoint, evaluation,
-        decision,
+        decision, calibration=calibration,
     )  # fmt: skip
     page = write_report(run).read_text(encoding="utf-8")
     references = References(page)

@@ -4,6 +4,7 @@ import html
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from sklearn.metrics import (
     accuracy_score,
     confusion_matrix,
@@ -23,10 +25,12 @@ from sklearn.metrics import (
 )
 from tables import as_made
 
-from configs.schema import PipelineConfig
+from configs.errors import GateError, TrainingError
+from configs.schema import Calibration, PipelineConfig
 from tasks.auditing import SUSPECTS
+from tasks.calibrating import calibrate_candidate
 from tasks.estimates import Z95
-from tasks.evaluation import evaluate_candidate
+from tasks.evaluation import evaluate_candidate, require_own_counts
 from tasks.figures import confusion_of, measure
 from tasks.gate import judge
 from tasks.manifests import (
@@ -42,7 +46,9 @@ from tasks.manifests import (
 )
 from tasks.reporting import Run, render
 from tasks.row_rules import QUARANTINE
+from tasks.steps import MANIFEST, M
 
+ROOT = Path(__file__).resolve().parents[2]
 Ids = NDArray[np.int64]
 AVERAGES = ("macro", "weighted", None)
 ZERO_DIVISIONS = (0.0, 1.0, "nan")
@@ -228,12 +234,15 @@ CONFIG = PipelineConfig.model_validate(
 )
 
 
+SIDES = {"train": 40, "validation": 20, "test": 30}
+
+
 @pytest.fixture
 def split(tmp_path: Path) -> SplitManifest:
-    """Return a manifest of 40 train and 30 test rows; the baseline can tell their labels apart."""
+    """Return a manifest of 90 rows on three sides; the baseline can tell their labels apart."""
     folder = tmp_path / "split"
     folder.mkdir()
-    for side, count in {"train": 40, "test": 30}.items():
+    for side, count in SIDES.items():
         labels = [LABELS[i % 3 == 0] for i in range(count)]
         texts = [
             f"{side} {i} " + ("win a free prize" if label == "spam" else "lunch at home") * (i % 4)
@@ -243,8 +252,7 @@ def split(tmp_path: Path) -> SplitManifest:
         table = pa.table({"row": rows, "text": texts, "label": labels})
         pq.write_table(table, folder / f"{side}.parquet")
     manifest = SplitManifest(
-        key="1" * 64, parents={}, folder=folder, files={}, rows={"train": 40, "test": 30},
-        label_counts={},
+        key="1" * 64, parents={}, folder=folder, files={}, rows=SIDES, label_counts={},
     )  # fmt: skip
     return as_made(manifest)
 
@@ -268,7 +276,8 @@ def test_the_stage_measures_the_candidate_and_the_baseline_on_the_same_rows(
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    report = evaluate_candidate(CONFIG, split, checkpoint)
+    calibration = calibrate_candidate(CONFIG, split, checkpoint)
+    report = evaluate_candidate(CONFIG, split, checkpoint, calibration)
     assert set(report.files) == {"predictions.parquet"}
     assert {path.name for path in report.folder.iterdir()} == {
         "predictions.parquet", "manifest.json"
@@ -284,7 +293,8 @@ def test_the_stage_measures_the_candidate_and_the_baseline_on_the_same_rows(
     with torch.inference_mode():
         for text, probabilities in zip(test["text"].to_pylist(), given, strict=True):
             logits = model(**tokenizer(text, return_tensors="pt", truncation=True, max_length=32))
-            expected = torch.softmax(logits.logits.double(), dim=1)[0].numpy()
+            scaled = logits.logits.double() * calibration.scaling.scale[0]
+            expected = torch.softmax(scaled, dim=1)[0].numpy()
             assert np.abs(expected - probabilities).max() < 1e-5
     assert lines["predicted"].to_pylist() == [LABELS[i] for i in given.argmax(axis=1)]
     actual, predicted = lines["label"].to_pylist(), lines["predicted"].to_pylist()
@@ -300,6 +310,95 @@ def test_the_stage_measures_the_candidate_and_the_baseline_on_the_same_rows(
     assert report.baseline["accuracy"].n == 30
     assert report.baseline["accuracy"].value is not None
     assert report.baseline["accuracy"].value > 0.8
+    assert sum(part.rows for part in report.reliability) == 30
+    assert report.abstention is None
+
+
+ENGINE = """
+import json, sys
+from pathlib import Path
+from engine import Engine
+answers = Engine(Path("model")).classify(json.load(sys.stdin))
+print(json.dumps([[answer.probabilities, answer.unsure] for answer in answers]))
+"""
+
+
+def answers_of(
+    context: Path, model: Path, report: EvaluationReport, texts: list[str]
+) -> list[tuple[list[float], bool]]:
+    """Return probabilities and certainty of the Bento's own engine, with the report's card."""
+    assert report.scaling is not None and report.abstention is not None
+    shutil.copytree(model, context / "model")
+    shutil.copyfile(ROOT / "bentos/text_classifier/engine.py", context / "engine.py")
+    card = {
+        "max_length": 32,
+        "pad_token_id": 0,
+        "calibration": report.scaling.model_dump(),
+        "abstention": {"threshold": report.abstention.threshold},
+    }
+    (context / "model/card.json").write_text(json.dumps(card), encoding="utf-8")
+    ended = subprocess.run(
+        [sys.executable, "-c", ENGINE], input=json.dumps(texts), capture_output=True, text=True,
+        check=True, cwd=context,
+    )  # fmt: skip
+    return [(probabilities, unsure) for probabilities, unsure in json.loads(ended.stdout)]
+
+
+@pytest.mark.parametrize("target", ["coverage", "precision"])
+def test_what_was_calibrated_is_evaluated_and_is_what_the_service_answers(
+    homes: Path, split: SplitManifest, checkpoint: CheckpointManifest, target: str
+) -> None:
+    declared = {"method": "vector", "bins": 5, "abstain": {"target": target, "value": 0.6}}
+    config = CONFIG.model_copy(update={"calibration": Calibration.model_validate(declared)})
+    calibration = calibrate_candidate(config, split, checkpoint)
+    assert set(calibration.files) == set()
+    assert calibration.rows == 20
+    assert calibration.loss < calibration.loss_before
+    report = evaluate_candidate(config, split, checkpoint, calibration)
+    assert report.scaling == calibration.scaling
+    assert [part.rows for part in report.reliability] == [6] * 5
+    assert report.abstention is not None and calibration.abstention is not None
+    threshold = calibration.abstention.threshold
+    lines = pq.read_table(report.path("predictions.parquet")).to_pylist()
+    sure = [
+        line["label"] == line["predicted"]
+        for line in lines
+        if threshold is not None and max(line["probabilities"]) >= threshold
+    ]
+    assert (report.abstention.answered, report.abstention.right) == (len(sure), sum(sure))
+    texts = pq.read_table(split.path("test.parquet"))["text"].to_pylist()
+    answers = answers_of(homes, checkpoint.path("model"), report, texts)
+    for line, (probabilities, unsure) in zip(lines, answers, strict=True):
+        assert probabilities == pytest.approx(line["probabilities"], abs=1e-5)
+        if threshold is None or abs(max(probabilities) - threshold) > 1e-5:
+            assert unsure is (threshold is None or max(probabilities) < threshold)
+
+    require_own_counts(split, report)
+    more = report.abstention.model_copy(update={"answered": len(sure) + 1})
+    for change in ({"reliability": report.reliability_before}, {"abstention": more}):
+        changed = remade(report.model_copy(update=change))
+        with pytest.raises(GateError, match="not what its bins and its abstention count"):
+            require_own_counts(split, changed)
+
+
+def remade(manifest: M) -> M:
+    """Return a manifest that was changed, written as though it had been made so."""
+    (manifest.folder / MANIFEST).unlink()
+    return as_made(manifest)
+
+
+def test_a_model_whose_logits_are_no_numbers_is_refused(
+    homes: Path, split: SplitManifest, checkpoint: CheckpointManifest, tmp_path: Path
+) -> None:
+    model = checkpoint.path("model")
+    broken = shutil.copytree(model.resolve(), tmp_path / "broken")
+    weights = load_file(broken / "model.safetensors")
+    weights["classifier.bias"] *= float("nan")
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    model.unlink()
+    model.symlink_to(broken)
+    with pytest.raises(TrainingError, match="gives validation rows logits that are no finite"):
+        calibrate_candidate(CONFIG, split, remade(checkpoint))
 
 
 def test_figures_stand_in_the_report_as_worked_out_by_hand(tmp_path: Path) -> None:

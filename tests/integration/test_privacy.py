@@ -95,6 +95,8 @@ def test_the_service_masks_as_ingest_does_and_tells_no_value(homes: Path, tiny_m
         "max_characters": 1000,
         "cleaning": Cleaning().model_dump(),
         "privacy": data.privacy.model_dump(),
+        "calibration": {"scale": [1.0, 1.0], "bias": [0.0, 0.0]},
+        "abstention": None,
     }
     (context / "model" / "card.json").write_text(json.dumps(card), encoding="utf-8")
     ended = subprocess.run(
