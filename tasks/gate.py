@@ -34,6 +34,7 @@ from tasks.estimates import Z95, Estimate, holm, more_rows
 from tasks.figures import estimates_of
 from tasks.manifests import EvaluationReport, Evidence, GateDecision, RuleVerdict, Verdict
 from tasks.questions import UNDEFINED, Question, figure_of
+from tasks.robustness import robustness_questions
 
 FEWEST_RESAMPLES = 100
 _ROUNDING = 1e-9
@@ -78,6 +79,7 @@ def questions_of(gate: Gate, evidence: Evidence) -> Iterator[Question]:
         yield Question(metric, limit, measured.get(metric), missing=missing)
     yield from over_baseline(gate.baseline, evidence)
     yield from over_champion(gate.champion, evidence)
+    yield from robustness_questions(gate.robustness, evidence)
 
 
 def _measured(report: EvaluationReport) -> dict[str, Estimate | None]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from configs.schema import PipelineConfig, redact
 from tasks.change import ChangeReport
+from tasks.estimates import Share
 from tasks.manifests import (
     BentoManifest,
     ChallengeReport,
@@ -17,10 +18,12 @@ from tasks.manifests import (
     Figure,
     GateDecision,
     LabelReport,
+    ProbeReport,
     ProofReport,
     SplitManifest,
     ValidationReport,
 )
+from tasks.questions import figure_of
 from tasks.steps import home, write_text
 from tasks.waterfall import DataStep, waterfall
 
@@ -44,6 +47,7 @@ class Run:
     bento: BentoManifest | None = None
     proof: ProofReport | None = None
     challenge: ChallengeReport | None = None
+    probe: ProbeReport | None = None
 
     @property
     def outcome(self) -> str:
@@ -68,6 +72,7 @@ class Run:
             "finetune": self.checkpoint,
             "evaluate": self.evaluation,
             "challenge": self.challenge,
+            "probe": self.probe,
             "build": self.bento,
             "prove": self.proof,
         }
@@ -113,6 +118,7 @@ def render(run: Run) -> str:
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         quarantine=quarantine_rows(run.validation),
         suspects=suspect_rows(run.label_errors),
+        flips=flip_rows(run.probe),
     )
 
 
@@ -145,6 +151,24 @@ def suspect_rows(report: LabelReport | None, most: int = 10) -> list[dict[str, A
     return rows
 
 
+def flip_rows(report: ProbeReport | None) -> list[dict[str, Any]]:
+    """Return what each perturbation did, its flips as a figure, the first of them by row number."""
+    return [
+        {
+            "perturbation": name,
+            "rows": count.rows,
+            "undone": count.undone,
+            "flipped": count.flips,
+            "flips": figure_of(Share(count.flips, count.rows) if count.rows else None),
+            "by label": ", ".join(
+                f"{label} {flips:,} of {rows:,}" for label, (rows, flips) in count.by_label.items()
+            ),
+            "examples": ", ".join(map(str, count.examples)),
+        }
+        for name, count in (report.flips if report else {}).items()
+    ]
+
+
 def _plots(run: Run) -> dict[str, str]:
     from tasks import plots
 
@@ -156,6 +180,9 @@ def _plots(run: Run) -> dict[str, str]:
         drawn["label_balance"] = plots.label_balance(run.split.label_counts)
     if run.checkpoint is not None:
         drawn["training_curve"] = plots.training_curve(run.checkpoint)
+    if run.probe is not None and run.probe.flips:
+        figures = {line["perturbation"]: line["flips"] for line in flip_rows(run.probe)}
+        drawn["flips"] = plots.flips(figures, run.config.gate.robustness.max_flips)
     if run.evaluation is not None:
         drawn["confusion"] = plots.confusion(run.evaluation)
         if run.decision is not None:
