@@ -467,6 +467,38 @@ class Evaluation(Section):
         return language
 
 
+Perturbation = Literal["typos", "case", "white_space", "full_width", "entities"]
+
+
+class Robustness(Section):
+    """Stage probe: how test rows are perturbed, and the user's own cases."""
+
+    perturbations: tuple[Perturbation, ...] = Field(
+        (),
+        max_length=5,
+        description="What is done to test rows to see whether the label stays. entities swaps "
+        "numbers, names and hosts: leave it out where they make the label, as in ratings.",
+    )
+    max_rows: int = Field(
+        1000, ge=10, le=1_000_000, description="Most test rows perturbed, chosen by content hash."
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of what the perturbations draw.")
+    cases: str | None = Field(
+        None,
+        min_length=1,
+        max_length=2000,
+        description="Your own cases: a CSV file of text, label and perhaps name (relative to the "
+        "config file). Each text must be given its label.",
+    )
+
+    @field_validator("perturbations")
+    @classmethod
+    def _each_once(cls, names: tuple[Perturbation, ...]) -> tuple[Perturbation, ...]:
+        if len(set(names)) != len(names):
+            raise ValueError("a perturbation is listed twice; list each once")
+        return names
+
+
 class AccuracyLimit(Section):
     """The least accuracy that passes."""
 
@@ -529,6 +561,21 @@ class AbstentionLimit(Section):
     )
 
 
+class RobustnessLimit(Section):
+    """How many predictions may change under perturbations, and how many cases may be wrong."""
+
+    max_flips: dict[Perturbation, Limit] = Field(
+        default_factory=dict,
+        description="Largest share of the rows that a perturbation changed whose label it flips.",
+    )
+    max_wrong_cases: int | None = Field(
+        None,
+        ge=0,
+        le=10_000,
+        description="Most of robustness.cases that may be given another label; by default none.",
+    )
+
+
 class Gate(Section):
     """Stage decide: the limits a model must reach on the test split to become a Bento."""
 
@@ -553,6 +600,9 @@ class Gate(Section):
     )
     abstention: AbstentionLimit = Field(
         default_factory=AbstentionLimit, description="The answers that are sure."
+    )
+    robustness: RobustnessLimit = Field(
+        default_factory=RobustnessLimit, description="Flips under perturbations, wrong cases."
     )
     min_test_rows: int = Field(
         100, ge=1, description="Fewest test rows on which a decision is made; else undecided."
@@ -677,6 +727,9 @@ class PipelineConfig(Section):
     evaluation: Evaluation = Field(
         default_factory=Evaluation, description="How the uncertainty of figures is measured."
     )
+    robustness: Robustness = Field(
+        default_factory=Robustness, description="How test rows are perturbed, and your own cases."
+    )
     gate: Gate = Field(description="The limits a model must reach to become a Bento.")
     serving: Serving = Field(
         default_factory=Serving, description="What the service accepts, and how it is proven."
@@ -713,6 +766,16 @@ class PipelineConfig(Section):
             raise ValueError(
                 f"gate.abstention sets {next(iter(asked))}, but calibration.abstain declares no "
                 "threshold; set its target to precision or coverage"
+            )
+        for name in self.gate.robustness.max_flips:
+            if name not in self.robustness.perturbations:
+                raise ValueError(
+                    f"gate.robustness.max_flips names {name!r}, which robustness.perturbations "
+                    "does not list; add it there"
+                )
+        if self.gate.robustness.max_wrong_cases is not None and self.robustness.cases is None:
+            raise ValueError(
+                "gate.robustness.max_wrong_cases is set, but no cases are; set robustness.cases"
             )
         if self.split.test_fraction + self.split.validation_fraction > 0.8:
             raise ValueError(

@@ -29,10 +29,11 @@ from tasks.manifests import (
     GateDecision,
     LabelReport,
     Manifest,
+    ProbeReport,
     SplitManifest,
     ValidationReport,
 )
-from tasks.reporting import Run, figure_text, suspect_rows
+from tasks.reporting import Run, figure_text, flip_rows, suspect_rows
 from tasks.waterfall import waterfall
 
 log = logging.getLogger("ekiben")
@@ -195,6 +196,20 @@ def show_evaluation(config: PipelineConfig, report: EvaluationReport) -> None:
         key=_key(config, "evaluation"),
         description=summary(report),
     )
+
+
+def show_probe(config: PipelineConfig, report: ProbeReport | None) -> None:
+    """Log the probe, if there was one, and publish flips and wrong cases by row number."""
+    if report is None:
+        return
+    show(report)
+    tables = {
+        "robustness": [{**line, "flips": figure_text(line["flips"])} for line in flip_rows(report)],
+        "cases": [case.model_dump() for case in report.wrong_cases],
+    }
+    for what, lines in tables.items():
+        if lines:
+            create_table_artifact(lines, key=_key(config, what), description=summary(report))
 
 
 def show_decision(config: PipelineConfig, run: Run) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from configs.schema import PipelineConfig
 from flows.summary import summary
 from tasks.auditing import find_label_errors
+from tasks.cases import read_cases
 from tasks.comparing import compare_with_champion, profile_dataset
 from tasks.duplicates import find_duplicates
 from tasks.ingest import read_dataset
@@ -23,6 +24,7 @@ def check_data(config: PipelineConfig) -> Path:
         EkibenError: if the data cannot be read or is not valid; the report is written all the same
             where validation came to an end.
     """
+    read_cases(config)
     dataset = read_dataset(config.data)
     log.info("%s", summary(dataset))
     validation = validate_dataset(config, dataset)

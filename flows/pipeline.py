@@ -15,6 +15,7 @@ from flows.workers import prefect_workers
 from tasks.auditing import audit
 from tasks.building import build
 from tasks.calibrating import calibrate
+from tasks.cases import read_cases
 from tasks.challenging import challenge, remember_rows
 from tasks.comparing import compare, profile, remember_profile
 from tasks.duplicates import deduplicate
@@ -23,6 +24,7 @@ from tasks.finetuning import finetune
 from tasks.gate import decide
 from tasks.ingest import ingest
 from tasks.manifests import Evidence, ReleaseRecord
+from tasks.probing import probe
 from tasks.progress import listening
 from tasks.proving import prove
 from tasks.releasing import release
@@ -67,6 +69,7 @@ def pipeline(config: PipelineConfig) -> "State[Outcome]":
 
 def run_line(config: PipelineConfig) -> Outcome:
     """Take the config through every stage, in order; only what is released goes beyond the decision."""
+    cases = read_cases(config)  # before hours of training are spent
     dataset = ingest(config.data)
     artifacts.show(dataset)
     validation = validate(config, dataset)
@@ -92,11 +95,13 @@ def run_line(config: PipelineConfig) -> Outcome:
     rival = challenge(config, sides, evaluation) if config.gate.champion.min_gain else None
     if rival is not None:
         artifacts.show(rival)
-    evidence = Evidence(evaluation=evaluation, challenge=rival)
+    probed = probe(config, sides, checkpoint, evaluation, cases)
+    artifacts.show_probe(config, probed)
+    evidence = Evidence(evaluation=evaluation, challenge=rival, probe=probed)
     decision = decide(config.gate, evidence)
     run = Run(
         config, dataset, validation, duplicates, change, suspects, sides, checkpoint, evaluation,
-        decision, challenge=rival, calibration=calibration,
+        decision, challenge=rival, calibration=calibration, probe=probed,
     )  # fmt: skip
     artifacts.show_decision(config, run)
     if decision.action != "release":

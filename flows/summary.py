@@ -14,6 +14,7 @@ from tasks.manifests import (
     GateDecision,
     LabelReport,
     Manifest,
+    ProbeReport,
     ProofReport,
     SplitManifest,
     ValidationReport,
@@ -118,6 +119,14 @@ def _(manifest: EvaluationReport) -> str:
 @summary.register
 def _(manifest: ChallengeReport) -> str:
     return f"challenge: {manifest.told}"
+
+
+@summary.register
+def _(manifest: ProbeReport) -> str:
+    told = [f"{n.flips:,} of {n.rows:,} flip under {name}" for name, n in manifest.flips.items()]
+    if manifest.cases:
+        told.append(f"{len(manifest.wrong_cases):,} of {manifest.cases:,} cases wrong")
+    return f"probe: {', '.join(told)}"
 
 
 @summary.register

@@ -105,6 +105,11 @@ def _require_decision(
             f"{config.name}: the evaluation is of another checkpoint than {checkpoint.key[:16]}; "
             "only the one that was judged is built"
         )
+    asked = config.robustness
+    if evidence.probe is None and (asked.perturbations or asked.cases is not None):
+        raise BentoError(
+            f"{config.name}: robustness declares a probe, and the evidence has none; run the line"
+        )
     require_whole(checkpoint, evidence.evaluation)
 
 

@@ -216,6 +216,28 @@ def distance_of(interval: Callable[[float], Interval], value: float, limit: floa
     return distance if limit < value else -distance
 
 
+@dataclass(frozen=True)
+class Counted:
+    """A number of rows that was counted, not sampled: chance has moved it by nothing."""
+
+    rows: int
+    n: int
+    method: str = "counted"
+
+    @property
+    def value(self) -> float:
+        """Return the number."""
+        return float(self.rows)
+
+    def interval(self, z: float) -> Interval:  # noqa: ARG002  (it is the same to all)
+        """Return the number at both ends."""
+        return Interval(self.value, self.value)
+
+    def distance(self, limit: float) -> float:
+        """Return on which side of the limit the number is."""
+        return 0.0 if self.value == limit else inf if self.value > limit else -inf
+
+
 def _f1(share: float) -> float:
     return 2 * share / (1 + share)
 

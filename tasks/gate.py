@@ -36,6 +36,7 @@ from tasks.figures import estimates_of
 from tasks.manifests import EvaluationReport, Evidence, GateDecision, RuleVerdict, Verdict
 from tasks.questions import UNDEFINED, Question, figure_of
 from tasks.reliability import calibration_questions
+from tasks.robustness import robustness_questions
 
 FEWEST_RESAMPLES = 100
 _ROUNDING = 1e-9
@@ -82,6 +83,7 @@ def questions_of(gate: Gate, evidence: Evidence) -> Iterator[Question]:
     yield from over_champion(gate.champion, evidence)
     yield from calibration_questions(gate, evidence.evaluation)
     yield from abstention_questions(gate, evidence.evaluation)
+    yield from robustness_questions(gate.robustness, evidence)
 
 
 def _measured(report: EvaluationReport) -> dict[str, Estimate | None]:

@@ -274,16 +274,57 @@ class ChallengeReport(Manifest):
     figures: dict[str, Figure]
 
 
+class FlipCount(Record):
+    """What one perturbation did: the rows it changed, and those that were given another label.
+
+    `undone` of them were as before once cleaned, and keep their label. `by_label` holds (rows,
+    flips) by the label in the data; `examples` are the first flipped rows by number.
+    """
+
+    rows: int
+    undone: int
+    flips: int
+    by_label: dict[str, tuple[int, int]]
+    examples: tuple[int, ...]
+
+
+class WrongCase(Record):
+    """One of the user's own cases that was given another label than its own."""
+
+    row: int
+    name: str
+    label: str
+    given: str
+
+
+class ProbeReport(Manifest):
+    """How predictions hold under perturbations, by name, and on the user's own cases.
+
+    `flips.parquet` has a line a flip: perturbation, row. `cases_digest` is the SHA-256 of the file.
+    """
+
+    rows: int
+    flips: dict[str, FlipCount]
+    cases: int
+    cases_digest: str | None
+    wrong_cases: tuple[WrongCase, ...]
+
+
 class Evidence(Record):
     """All that a decision is made on: the gate can judge it again without the data or a model."""
 
     evaluation: EvaluationReport
     challenge: ChallengeReport | None = None
+    probe: ProbeReport | None = None
 
     @property
     def digests(self) -> dict[str, str]:
         """Return the digest of each stage's part."""
-        parts = {"evaluate": self.evaluation, "challenge": self.challenge}
+        parts = {
+            "evaluate": self.evaluation,
+            "challenge": self.challenge,
+            "probe": self.probe,
+        }
         return {stage: part.digest for stage, part in parts.items() if part is not None}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tasks.estimates import Z95, Share
-from tasks.manifests import CheckpointManifest, EvaluationReport, RuleVerdict
+from tasks.manifests import CheckpointManifest, EvaluationReport, Figure, RuleVerdict
 from tasks.waterfall import DataStep
 
 if TYPE_CHECKING:
@@ -162,7 +162,12 @@ def limits_by_scale(rules: Sequence[RuleVerdict], report: EvaluationReport) -> "
 
 def limits(rules: Sequence[RuleVerdict], report: EvaluationReport) -> "Canvas":
     """Draw each gated figure with its interval, its limit, and the baseline's figure."""
-    measured = [rule for rule in rules if rule.figure is not None and rule.figure.value is not None]
+    measured = [
+        rule
+        for rule in rules
+        if rule.figure is not None and rule.figure.value is not None
+        if rule.figure.method != "counted"  # rows, which have no place among shares
+    ]
     canvas, axes = _axes(7.0, 0.8 + 0.42 * max(len(measured), 1))
     names = []
     for line, rule in enumerate(measured):
@@ -193,6 +198,22 @@ def limits(rules: Sequence[RuleVerdict], report: EvaluationReport) -> "Canvas":
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return canvas
+
+
+def flips(figures: Mapping[str, Figure], most: Mapping[Any, float]) -> "Canvas":
+    """Draw the share of labels that flip under each perturbation, with its interval and limit."""
+    measured = {name: figure for name, figure in figures.items() if figure.value is not None}
+    canvas, axes = _axes(7.0, 0.8 + 0.42 * max(len(measured), 1))
+    for line, (name, figure) in enumerate(measured.items()):
+        axes.plot([figure.low, figure.high], [line, line], color=INK, linewidth=2)
+        axes.plot(figure.value, line, "o", color=INK)
+        if name in most:
+            axes.plot(most[name], line, "|", color=ACCENT, markersize=18, markeredgewidth=2)
+    axes.set_yticks(range(len(measured)), list(measured))
+    axes.set_ylim(max(len(measured), 1) - 0.5, -0.5)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("share of changed rows whose label flips, 95% interval; the bar is the limit")
     return canvas
 
 

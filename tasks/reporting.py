@@ -8,7 +8,7 @@ from typing import Any
 from configs.schema import PipelineConfig, redact
 from tasks.abstention import sure_shares
 from tasks.change import ChangeReport
-from tasks.estimates import Estimate
+from tasks.estimates import Estimate, Share
 from tasks.manifests import (
     BentoManifest,
     CalibrationManifest,
@@ -20,6 +20,7 @@ from tasks.manifests import (
     Figure,
     GateDecision,
     LabelReport,
+    ProbeReport,
     ProofReport,
     SplitManifest,
     ValidationReport,
@@ -50,6 +51,7 @@ class Run:
     proof: ProofReport | None = None
     challenge: ChallengeReport | None = None
     calibration: CalibrationManifest | None = None
+    probe: ProbeReport | None = None
 
     @property
     def outcome(self) -> str:
@@ -75,6 +77,7 @@ class Run:
             "calibrate": self.calibration,
             "evaluate": self.evaluation,
             "challenge": self.challenge,
+            "probe": self.probe,
             "build": self.bento,
             "prove": self.proof,
         }
@@ -121,6 +124,7 @@ def render(run: Run) -> str:
         quarantine=quarantine_rows(run.validation),
         suspects=suspect_rows(run.label_errors),
         confidence=None if run.evaluation is None else confidence_figures(run.evaluation),
+        flips=flip_rows(run.probe),
     )
 
 
@@ -164,6 +168,24 @@ def suspect_rows(report: LabelReport | None, most: int = 10) -> list[dict[str, A
     return rows
 
 
+def flip_rows(report: ProbeReport | None) -> list[dict[str, Any]]:
+    """Return what each perturbation did, its flips as a figure, the first of them by row number."""
+    return [
+        {
+            "perturbation": name,
+            "rows": count.rows,
+            "undone": count.undone,
+            "flipped": count.flips,
+            "flips": figure_of(Share(count.flips, count.rows) if count.rows else None),
+            "by label": ", ".join(
+                f"{label} {flips:,} of {rows:,}" for label, (rows, flips) in count.by_label.items()
+            ),
+            "examples": ", ".join(map(str, count.examples)),
+        }
+        for name, count in (report.flips if report else {}).items()
+    ]
+
+
 def _plots(run: Run) -> dict[str, str]:
     from tasks import plots
 
@@ -175,6 +197,9 @@ def _plots(run: Run) -> dict[str, str]:
         drawn["label_balance"] = plots.label_balance(run.split.label_counts)
     if run.checkpoint is not None:
         drawn["training_curve"] = plots.training_curve(run.checkpoint)
+    if run.probe is not None and run.probe.flips:
+        figures = {line["perturbation"]: line["flips"] for line in flip_rows(run.probe)}
+        drawn["flips"] = plots.flips(figures, run.config.gate.robustness.max_flips)
     if run.evaluation is not None:
         drawn["confusion"] = plots.confusion(run.evaluation)
         drawn["reliability"] = plots.reliability(run.evaluation)

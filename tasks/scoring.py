@@ -1,5 +1,6 @@
 """Scores of a checkpoint on one side of the split, from the worker process."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,37 +29,42 @@ def logits_of(
     Raises:
         TrainingError: if the worker fails, with the end of its log, or a logit is not finite.
     """
+    return score(config, checkpoint, split.path(f"{side}.parquet"), folder, f"{side} rows scored")
+
+
+def score(
+    config: PipelineConfig, checkpoint: CheckpointManifest, parquet: Path, folder: Path, told: str
+) -> NDArray[np.float32]:
+    """Return logits [n_rows, n_labels] of a file of texts and labels; `told` names its rows.
+
+    Raises:
+        TrainingError: if the worker fails, with the end of its log, or a logit is not finite.
+    """
     tokenizer = load_tokenizer(checkpoint.path("model"))
-    rows, output = folder / "encoded", folder / "logits.npy"
-    encode(
-        split.path(f"{side}.parquet"),
-        tokenizer,
-        config.data.label_names,
-        config.training.max_length,
-        rows,
-    )
-    spec = ScoreSpec(
-        model=str(checkpoint.path("model")),
-        rows=str(rows),
-        output=str(output),
-        pad_token_id=int(tokenizer.pad_token_id),
-        device=config.training.device,
-    )
-    spec.write(folder / "score.json")
 
     def tell(event: dict[str, Any]) -> None:
         if event["event"] == "scored":
-            report_progress("score", event["done"], event["total"], f"{side} rows scored")
+            report_progress("score", event["done"], event["total"], told)
 
-    run_worker("score", folder / "score.json", tell)
-    logits: NDArray[np.float32] = np.load(output)
-    for file in [*rows.iterdir(), output, folder / "score.json"]:
-        file.unlink()
-    rows.rmdir()
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        rows, output, asked = (
+            Path(scratch) / name for name in ("rows", "logits.npy", "score.json")
+        )
+        encode(parquet, tokenizer, config.data.label_names, config.training.max_length, rows)
+        spec = ScoreSpec(
+            model=str(checkpoint.path("model")),
+            rows=str(rows),
+            output=str(output),
+            pad_token_id=int(tokenizer.pad_token_id),
+            device=config.training.device,
+        )
+        spec.write(asked)
+        run_worker("score", asked, tell)
+        logits: NDArray[np.float32] = np.load(output)
     if not np.isfinite(logits).all():
         raise TrainingError(
-            f"the checkpoint {checkpoint.path('model')} gives {side} rows logits that are no finite "
-            "numbers, so its training diverged; lower training.learning_rate"
+            f"the checkpoint {checkpoint.path('model')} gives logits that are no finite numbers, so "
+            "its training diverged; lower training.learning_rate"
         )
     return logits
 

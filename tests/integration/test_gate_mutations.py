@@ -22,7 +22,7 @@ from tables import as_made
 
 from configs.errors import BentoError, ConfigError, EkibenError, StepError
 from configs.loading import load_config
-from configs.schema import Gate, PipelineConfig
+from configs.schema import Gate, PipelineConfig, Robustness
 from tasks import building
 from tasks.calibrating import calibrate_candidate
 from tasks.evaluation import evaluate_candidate
@@ -490,4 +490,19 @@ def test_a_rejected_model_is_not_built_directly(line: Line, built: list[str]) ->
     decision = judge(line.config.gate, evidence)
     with pytest.raises(BentoError, match="only what is to be released is built"):
         building.build_bento(line.config, line.dataset, line.checkpoint, evidence, decision)
+    assert built == []
+
+
+@pytest.mark.parametrize("declared", [{"perturbations": ["case"]}, {"cases": "cases.csv"}])
+def test_a_probe_that_is_declared_and_left_out_builds_nothing(
+    line: Line, built: list[str], declared: dict[str, Any]
+) -> None:
+    lenient = config_with(0.01)
+    robustness = Robustness.model_validate(declared)
+    lenient = lenient.model_copy(update={"robustness": robustness})
+    evidence = Evidence(evaluation=line.evaluation)
+    decision = judge(lenient.gate, evidence)
+    assert decision.action == "release"
+    with pytest.raises(BentoError, match="robustness declares a probe, and the evidence has none"):
+        replace(line, config=lenient).build(evidence, decision)
     assert built == []

@@ -22,7 +22,7 @@ MODULES = {
 }
 LONGEST_FUNCTION = 60
 LONGEST_MODULE = 350
-LONGER_MODULES = {"configs/schema.py": 850}  # every field of the config with its description
+LONGER_MODULES = {"configs/schema.py": 900}  # every field of the config with its description
 
 
 @dataclass(frozen=True)

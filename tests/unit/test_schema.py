@@ -75,6 +75,8 @@ def test_every_stage_has_its_section() -> None:
         "LabelErrors",
         "PipelineConfig",
         "Privacy",
+        "Robustness",
+        "RobustnessLimit",
         "Schedule",
         "Serving",
         "Split",
