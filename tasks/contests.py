@@ -14,6 +14,8 @@ from tasks.manifests import Contest, EvaluationReport, Evidence, Verdict
 from tasks.questions import UNDEFINED, Question
 from tasks.resampling import Counts, Drawn, Ids, Resamples, averages_of, ratios_of
 
+_MOST_ROWS = 2**32  # sums of so many, over two thousand million cells, stay within 63 bits
+
 
 def contest_of(actual: Ids, given: Ids, other: Ids) -> Contest:
     """Return how often which labels were given, of class ids [n_rows] each."""
@@ -22,7 +24,18 @@ def contest_of(actual: Ids, given: Ids, other: Ids) -> Contest:
 
 
 def confusions_of(contest: Contest, n_labels: int) -> tuple[Counts, Counts]:
-    """Return the confusion matrices [n_labels, n_labels] of the candidate and of the other."""
+    """Return the confusion matrices [n_labels, n_labels] of the candidate and of the other.
+
+    Raises:
+        GateError: if a label is not one of them, or a count cannot be one of rows: a negative one
+            could hide in the sums, while it moves the gain.
+    """
+    for *named, count in contest.counts:
+        if not all(0 <= label < n_labels for label in named) or not 0 < count <= _MOST_ROWS:
+            raise GateError(
+                f"the contest counts {count} rows of the labels {named}, expected labels from 0 to "
+                f"{n_labels - 1} and 1 to {_MOST_ROWS:,} rows; run again"
+            )
     actual, given, other, rows = _columns(contest)
     found = []
     for named in (given, other):
@@ -99,7 +112,13 @@ class PairedShare:
     gained: int
     lost: int
     n: int
-    method: str = "Tango's score interval"
+
+    @property
+    def method(self) -> str:
+        """Return the name of the interval's method, with the p-value of the exact test beside it."""
+        return (
+            f"Tango's score interval; McNemar's exact test of no difference: p={self.p_value:.2g}"
+        )
 
     @property
     def value(self) -> float:
@@ -120,7 +139,7 @@ class PairedShare:
 
         def end(z: float, outermost: float) -> float:
             if self._score(outermost) * np.sign(z) < abs(z):
-                return outermost
+                return float(round(outermost))
             return float(brentq(lambda limit: self._score(limit) - z, outermost, self.value))
 
         if z == 0.0:

@@ -125,6 +125,19 @@ def test_a_limit_lies_on_the_interval_that_is_as_wide_as_its_distance(
     assert isclose(ends.low if distance > 0 else ends.high, limit, abs_tol=1e-7)
 
 
+def test_the_method_tells_the_p_value_of_the_exact_test() -> None:
+    share = PairedShare(5, 0, 50)
+    assert share.method.endswith(f"p={binomtest(5, 5).pvalue:.2g}")
+    assert share.interval(Z95).low > 0.0
+    assert 0.0 < share.distance(0.0) < Z95
+
+
+@pytest.mark.parametrize("share", [PairedShare(50, 0, 50), PairedShare(0, 50, 50)])
+def test_the_interval_of_the_largest_difference_holds_it(share: PairedShare) -> None:
+    low, high = share.interval(Z95)
+    assert low <= share.value <= high
+
+
 def test_the_bootstrap_s_part_is_what_scipy_calls_bca_over_pairs() -> None:
     actual, given, other = rows_of(4, rows=200)
 
@@ -302,6 +315,28 @@ def test_a_baseline_that_was_compared_on_other_rows_is_refused(other: Contest) -
     gate = Gate.model_validate({"baseline": {"min_gain": {"accuracy": 0.0}}})
     with pytest.raises(GateError, match="are not those of the confusion matrix"):
         judge(gate, evidence_of(other))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        ((0, 0, 1, 500), (0, 0, 0, -500)),  # leaves the sums as they were, and gains 500 rows
+        ((0, 0, 1, 2**62),) * 4,  # as much, since the sums come round
+        ((0, 0, 0, 0),),
+        ((0, 0, 2, 1),),
+        ((0, 0, -1, 1),),
+        ((-2, 0, 0, 1),),
+    ],
+)
+@pytest.mark.parametrize("rival", ["baseline", "champion"])
+def test_counts_that_cannot_be_are_refused(
+    rival: str, edit: tuple[tuple[int, int, int, int], ...]
+) -> None:
+    gate = Gate.model_validate({rival: {"min_gain": {"accuracy": 0.0}}})
+    edited = Contest(counts=(*EVEN.counts, *edit))
+    evidence = evidence_of(edited) if rival == "baseline" else evidence_of(EVEN, edited)
+    with pytest.raises(GateError, match=r"the contest counts .* rows of the labels"):
+        judge(gate, evidence)
 
 
 def test_a_champion_that_was_compared_on_other_rows_is_refused() -> None:
