@@ -20,6 +20,7 @@ from tasks.figures import confusion_of, measure
 from tasks.manifests import CheckpointManifest, EvaluationReport, SplitManifest
 from tasks.process import run_worker
 from tasks.progress import report_progress
+from tasks.slices import slices_of
 from tasks.steps import require_whole, run_step
 from tasks.worker.spec import ScoreSpec
 
@@ -105,6 +106,7 @@ def _evaluate(
         "confusion": confusion_of(predicted, actual, len(labels)).tolist(),
         "bootstrap_samples": samples,
         "bootstrap_seed": seed,
+        "slices": slices_of(config, test, predicted, actual),
     }
 
 

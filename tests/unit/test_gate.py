@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from configs.errors import GateError
 from configs.schema import Gate
 from tasks.figures import estimates_of
-from tasks.gate import judge, limits_of
+from tasks.gate import judge
 from tasks.manifests import EvaluationReport, Evidence, GateDecision
-from tasks.questions import figure_of
+from tasks.questions import figure_of, limits_of
 
 LABELS = ("ham", "spam")
 GOOD = np.array([[760, 10], [20, 210]])  # accuracy 0.97, recall of spam 0.913
