@@ -6,6 +6,7 @@ to `Z95`, and a limit lies outside it just when its distance is more than that.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf, sqrt
 from statistics import NormalDist
 from typing import NamedTuple, Protocol
@@ -137,7 +138,7 @@ class Resampled:
         end = end / (1 + self.acceleration * end) - self._bias
         return max(-end, 0.0) if limit < self.value else min(-end, 0.0)
 
-    @property
+    @cached_property
     def _bias(self) -> float:
         return NORMAL.inv_cdf(self._share_below(self.value))
 

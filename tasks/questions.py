@@ -5,6 +5,7 @@ Each part of the evidence has a function that yields its questions; `tasks.gate`
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from configs.limits import Limits
 from tasks.estimates import Z95, Estimate
@@ -29,7 +30,7 @@ class Question:
     missing: str = "was not measured"
     without: Verdict = "undecided"
 
-    @property
+    @cached_property
     def distance(self) -> float | None:
         """Return by how many deviates the estimate is on the good side of the limit."""
         if self.estimate is None:

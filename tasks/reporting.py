@@ -21,6 +21,9 @@ from tasks.manifests import (
     SplitManifest,
     ValidationReport,
 )
+from tasks.predictions import read_predictions
+from tasks.questions import figure_of
+from tasks.slice_rules import slice_estimates
 from tasks.steps import home, write_text
 from tasks.waterfall import DataStep, waterfall
 
@@ -113,6 +116,8 @@ def render(run: Run) -> str:
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         quarantine=quarantine_rows(run.validation),
         suspects=suspect_rows(run.label_errors),
+        errors=read_predictions(run.evaluation).worst_errors() if run.evaluation else [],
+        slices=slice_figures(run.evaluation) if run.evaluation else {},
     )
 
 
@@ -145,6 +150,14 @@ def suspect_rows(report: LabelReport | None, most: int = 10) -> list[dict[str, A
     return rows
 
 
+def slice_figures(report: EvaluationReport) -> dict[str, Figure]:
+    """Return the accuracy of every slice with its interval, by the slice's name."""
+    return {
+        each.name: figure_of(slice_estimates(report, each, {"accuracy"}).get("accuracy"))
+        for each in report.slices
+    }
+
+
 def _plots(run: Run) -> dict[str, str]:
     from tasks import plots
 
@@ -158,6 +171,9 @@ def _plots(run: Run) -> dict[str, str]:
         drawn["training_curve"] = plots.training_curve(run.checkpoint)
     if run.evaluation is not None:
         drawn["confusion"] = plots.confusion(run.evaluation)
+        drawn["precision_recall"] = plots.precision_recall(read_predictions(run.evaluation))
+        if figures := slice_figures(run.evaluation):
+            drawn["slices"] = plots.slices(figures, run.evaluation.figures["accuracy"])
         if run.decision is not None:
             drawn |= plots.limits_by_scale(run.decision.rules, run.evaluation)
     return {name: plots.as_svg(canvas) for name, canvas in drawn.items()}
