@@ -211,7 +211,7 @@ def distance_of(interval: Callable[[float], Interval], value: float, limit: floa
         low, high = interval(z)
         return low - limit if limit < value else limit - high
 
-    if left(0.0) <= 0:  # the limit is the value, but for rounding
+    if left(0.0) <= 0:  # the limit is the value, or a label never given leaves it open
         return 0.0
     distance = float(brentq(left, 0.0, FARTHEST)) if left(FARTHEST) < 0 else inf
     return distance if limit < value else -distance

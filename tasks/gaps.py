@@ -92,4 +92,6 @@ def _leaves(beyond: Callable[[float], float]) -> float:
     """Return the deviates from which on the limit is beyond an end of the interval."""
     from scipy.optimize import brentq
 
+    if beyond(0.0) <= 0:  # an average over a label without rows is open at every width
+        return 0.0
     return float(brentq(beyond, 0.0, FARTHEST_GAP)) if beyond(FARTHEST_GAP) < 0 else inf

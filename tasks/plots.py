@@ -150,7 +150,7 @@ def limits(rules: Sequence[RuleVerdict], report: EvaluationReport) -> "Canvas":
                 label=_once("baseline", line),
             )
     axes.set_yticks(range(len(names)), map(_plain, names))
-    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return canvas
 
@@ -167,7 +167,7 @@ def slices(figures: Mapping[str, Figure], whole: Figure) -> "Canvas":
         axes.plot(figure.value, line, "o", color=INK, label=_once("slice, 95% interval", line))
     names = [f"{_plain(name)} ({figures[name].n:,})" for name in shown]
     axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
     axes.set_xlabel("accuracy")
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return canvas

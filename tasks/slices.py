@@ -29,13 +29,14 @@ def slices_of(
     `test` has the columns of the split, `predicted` and `actual` are class ids [n_rows]. A slice by
     length or pattern is there even if it has no rows: a rule on it then finds no evidence.
     """
-    counted = []
+    counted: list[SliceCounts] = []
     for slicing in config.evaluation.slices:
         values, names = _values(slicing, config, test)
-        of_rows = np.array(values)
-        for name in names:
-            own = of_rows == name
-            counted.append(_count(slicing.title, name, actual[own], predicted[own]))
+        found = _count(values, names, actual, predicted, len(config.data.label_names))
+        counted += [
+            SliceCounts(by=slicing.title, value=name, cells=tuple(cells))
+            for name, cells in zip(names, found, strict=True)
+        ]
     return tuple(counted)
 
 
@@ -108,7 +109,17 @@ def _require_few(slicing: Slicing, names: list[str]) -> None:
         )
 
 
-def _count(by: str, value: str, actual: Ids, predicted: Ids) -> SliceCounts:
-    pairs, rows = np.unique(np.stack([actual, predicted]), axis=1, return_counts=True)
-    cells = np.vstack([pairs, rows]).T.tolist()
-    return SliceCounts(by=by, value=value, cells=tuple(map(tuple, cells)))
+def _count(
+    values: list[str], names: list[str], actual: Ids, predicted: Ids, n_labels: int
+) -> list[list[tuple[int, int, int]]]:
+    """Return the cells of each slice, in the order of the names; the time is linear in the rows."""
+    places = {name: place for place, name in enumerate(names)}
+    of_rows = np.array([places[value] for value in values], dtype=np.int64)
+    shape = (len(names), n_labels, n_labels)
+    flat = np.ravel_multi_index((of_rows, actual, predicted), shape)
+    cells, rows = np.unique(flat, return_counts=True)
+    found: list[list[tuple[int, int, int]]] = [[] for _ in names]
+    counted = np.stack([*np.unravel_index(cells, shape), rows], axis=1)
+    for place, label, given, count in counted.tolist():
+        found[place].append((label, given, count))
+    return found
