@@ -24,7 +24,7 @@ from rich.table import Table
 
 from benchmarks.line import RESULTS, surroundings
 from configs.schema import Gate, PipelineConfig
-from tasks.figures import Counts, estimates_of
+from tasks.figures import estimates_of
 from tasks.gate import judge
 from tasks.manifests import EvaluationReport, Evidence
 from tasks.questions import figure_of
@@ -92,7 +92,7 @@ def evidence_of(rows: Rows, samples: int) -> Evidence:
     )  # fmt: skip
 
 
-def _confusion(actual: NDArray[np.int64], predicted: NDArray[np.int64]) -> Counts:
+def _confusion(actual: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.int64]:
     n = len(LABELS)
     return np.bincount(actual * n + predicted, minlength=n * n).reshape(n, n)
 

@@ -20,7 +20,7 @@ from tasks.figures import confusion_of, measure
 from tasks.manifests import CheckpointManifest, EvaluationReport, SplitManifest
 from tasks.process import run_worker
 from tasks.progress import report_progress
-from tasks.slices import slices_of
+from tasks.slices import require_own_slices, slices_of
 from tasks.steps import require_whole, run_step
 from tasks.worker.spec import ScoreSpec
 
@@ -54,6 +54,7 @@ def evaluate_candidate(
         produce=produce,
     )
     require_own_counts(split, report)
+    require_own_slices(config, split, report)
     return report
 
 

@@ -1,12 +1,11 @@
 """The gap of a figure: how far its best and its worst slice are apart, and how surely."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
 import numpy as np
 
-from tasks.estimates import NORMAL, Z95, Estimate, Interval, Values
+from tasks.estimates import NORMAL, Z95, Estimate, Interval, Values, distance_of
 
 FARTHEST_GAP = 8.0  # deviates; the bootstrap's own intervals tell nothing beyond
 
@@ -50,11 +49,7 @@ class Gap:
 
     def distance(self, limit: float) -> float:
         """Return the distance at which the limit leaves the interval."""
-        if limit == self.value:
-            return 0.0
-        if limit > self.value:
-            return -_leaves(lambda z: limit - self._high(z))
-        return _leaves(lambda z: self._low(z) - limit)
+        return distance_of(self.interval, self.value, limit)
 
     @property
     def _pairs(self) -> int:
@@ -72,7 +67,7 @@ class Gap:
         At less than 95% nothing is judged; there the distance is to grow with the rows from 0 on, so
         that it tells how many more are needed.
         """
-        level = NORMAL.cdf(-max(z, Z95)) / self._pairs
+        level = NORMAL.cdf(-min(max(z, Z95), FARTHEST_GAP)) / self._pairs
         return -NORMAL.inv_cdf(level) * min(1.0, z / Z95)
 
     def _differences(self, z: float) -> tuple[Values, Values]:
@@ -86,12 +81,3 @@ class Gap:
         np.fill_diagonal(low, -inf)  # a slice is no pair with itself
         np.fill_diagonal(high, -inf)
         return low, high
-
-
-def _leaves(beyond: Callable[[float], float]) -> float:
-    """Return the deviates from which on the limit is beyond an end of the interval."""
-    from scipy.optimize import brentq
-
-    if beyond(0.0) <= 0:  # an average over a label without rows is open at every width
-        return 0.0
-    return float(brentq(beyond, 0.0, FARTHEST_GAP)) if beyond(FARTHEST_GAP) < 0 else inf

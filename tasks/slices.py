@@ -9,10 +9,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from configs.errors import DataError
+from configs.errors import DataError, GateError
 from configs.schema import PipelineConfig
 from configs.slicing import Slicing
-from tasks.manifests import SliceCounts, SplitManifest
+from tasks.manifests import EvaluationReport, SliceCounts, SplitManifest
 from tasks.profiles import language_of
 
 MOST_SLICES = 50
@@ -51,6 +51,29 @@ def require_few_slices(config: PipelineConfig, split: SplitManifest) -> None:
     test = pq.read_table(split.path("test.parquet"), columns=["text", "slices"])
     for slicing in config.evaluation.slices:
         _require_few(slicing, _values(slicing, config, test)[1])
+
+
+def require_own_slices(
+    config: PipelineConfig, split: SplitManifest, report: EvaluationReport
+) -> None:
+    """Count again what the evaluation counted by slice, from the test rows and the predictions.
+
+    Raises:
+        GateError: if the counts differ.
+    """
+    if not config.evaluation.slices and not report.slices:
+        return
+    test = pq.read_table(split.path("test.parquet"))
+    said = pq.read_table(report.path("predictions.parquet"), columns=["predicted"])
+    labels = pa.array(report.labels)
+    actual, predicted = (
+        pc.index_in(names, labels).to_numpy() for names in (test["label"], said["predicted"])
+    )
+    if slices_of(config, test, predicted, actual) != report.slices:
+        raise GateError(
+            f"{report.folder}: its predictions on the test rows are not what its slices count; "
+            "evaluate anew"
+        )
 
 
 def confusion_of_slice(counted: SliceCounts, n_labels: int) -> NDArray[np.int64]:

@@ -91,9 +91,9 @@ def test_a_gap_at_its_limit_seldom_passes_and_is_seldom_rejected(right: tuple[fl
     assert passed + rejected > 0
 
 
-def test_the_gap_of_averages_over_a_label_without_rows_is_open() -> None:
-    slices = [[[80, 5], [20, 16]], [[90, 0], [0, 0]]]
-    found = [estimates_of(np.array(each), ("a", "b"), 500, 0)["recall.macro"] for each in slices]
+def test_the_gap_of_averages_over_a_label_that_is_never_given_is_open() -> None:
+    slices = [[[60, 25], [25, 16]], [[90, 0], [10, 0]]]
+    found = [estimates_of(np.array(each), ("a", "b"), 500, 0)["precision.macro"] for each in slices]
     gap = Gap(tuple(each for each in found if each is not None))
-    assert gap.value == pytest.approx((80 / 85 + 16 / 36) / 2 - 0.5)
+    assert gap.value == pytest.approx((60 / 85 + 16 / 41) / 2 - 0.45)
     assert gap.distance(gap.value + 0.01) == 0.0

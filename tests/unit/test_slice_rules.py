@@ -9,9 +9,10 @@ from evaluations import LABELS, report_of
 from configs.errors import GateError
 from configs.schema import Gate
 from tasks.estimates import Z95
-from tasks.figures import Resamples, estimates_of
+from tasks.figures import estimates_of
 from tasks.gate import judge
 from tasks.manifests import EvaluationReport, Evidence, GateDecision, SliceCounts
+from tasks.resampling import Resamples
 
 LONG, SHORT = [[400, 10], [10, 80]], [[360, 20], [20, 100]]
 
