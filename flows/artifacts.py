@@ -33,7 +33,8 @@ from tasks.manifests import (
     SplitManifest,
     ValidationReport,
 )
-from tasks.reporting import Run, figure_text, flip_rows, suspect_rows
+from tasks.predictions import read_predictions
+from tasks.reporting import Run, figure_text, flip_rows, slice_figures, suspect_rows
 from tasks.waterfall import waterfall
 
 log = logging.getLogger("ekiben")
@@ -212,6 +213,25 @@ def show_probe(config: PipelineConfig, report: ProbeReport | None) -> None:
             create_table_artifact(lines, key=_key(config, what), description=summary(report))
 
 
+def show_slices(config: PipelineConfig, report: EvaluationReport) -> None:
+    """Publish the accuracy of each slice, and the worst errors by row number, as tables."""
+    figures = slice_figures(report)
+    if figures:
+        create_table_artifact(
+            [
+                {"slice": name, "rows": figure.n, "accuracy [95% interval]": figure_text(figure)}
+                for name, figure in figures.items()
+            ],
+            key=_key(config, "slices"),
+            description=f"{len(figures)} slices of {report.rows:,} test rows",
+        )
+    create_table_artifact(
+        read_predictions(report).worst_errors(100),
+        key=_key(config, "errors"),
+        description="Test rows given another label, the least probable label first",
+    )
+
+
 def show_decision(config: PipelineConfig, run: Run) -> None:
     """Log the decision and publish it with its reasons and plots as markdown."""
     assert run.decision is not None and run.evaluation is not None and run.checkpoint is not None
@@ -229,8 +249,11 @@ def show_decision(config: PipelineConfig, run: Run) -> None:
         "Confusion matrix": plots.confusion(run.evaluation),
         "Confidence and share right": plots.reliability(run.evaluation),
         "Precision when sure": plots.coverage(run.evaluation),
+        "Precision and recall": plots.precision_recall(read_predictions(run.evaluation)),
         "Training curve": plots.training_curve(run.checkpoint),
     }
+    if figures := slice_figures(run.evaluation):
+        drawn["Slices"] = plots.slices(figures, run.evaluation.figures["accuracy"])
     parts = [
         f"# {config.name}: {run.decision.verdict}",
         *(f"- {reason}" for reason in run.decision.reasons),

@@ -92,6 +92,7 @@ def run_line(config: PipelineConfig) -> Outcome:
     artifacts.show(calibration)
     evaluation = evaluate(config, sides, checkpoint, calibration)
     artifacts.show_evaluation(config, evaluation)
+    artifacts.show_slices(config, evaluation)
     rival = challenge(config, sides, evaluation) if config.gate.champion.min_gain else None
     if rival is not None:
         artifacts.show(rival)

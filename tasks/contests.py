@@ -8,7 +8,7 @@ from math import inf, sqrt
 import numpy as np
 
 from configs.errors import GateError
-from configs.schema import BaselineRules, ChampionRules
+from configs.limits import BaselineRules, ChampionRules
 from tasks.estimates import NORMAL, Estimate, Interval, Resampled, spanned
 from tasks.manifests import Contest, EvaluationReport, Evidence, Verdict
 from tasks.questions import UNDEFINED, Question

@@ -6,6 +6,7 @@ to `Z95`, and a limit lies outside it just when its distance is more than that.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf, sqrt
 from statistics import NormalDist
 from typing import NamedTuple, Protocol
@@ -137,7 +138,7 @@ class Resampled:
         end = end / (1 + self.acceleration * end) - self._bias
         return max(-end, 0.0) if limit < self.value else min(-end, 0.0)
 
-    @property
+    @cached_property
     def _bias(self) -> float:
         return NORMAL.inv_cdf(self._share_below(self.value))
 
@@ -210,7 +211,7 @@ def distance_of(interval: Callable[[float], Interval], value: float, limit: floa
         low, high = interval(z)
         return low - limit if limit < value else limit - high
 
-    if left(0.0) <= 0:  # the limit is the value, but for rounding
+    if left(0.0) <= 0:  # the limit is the value, or a label never given leaves it open
         return 0.0
     distance = float(brentq(left, 0.0, FARTHEST)) if left(FARTHEST) < 0 else inf
     return distance if limit < value else -distance

@@ -27,6 +27,7 @@ from tasks.manifests import (
 from tasks.progress import report_progress
 from tasks.reliability import reliability_bins
 from tasks.scoring import class_ids, logits_of
+from tasks.slices import require_own_slices, slices_of
 from tasks.steps import require_whole, run_step
 
 
@@ -68,6 +69,7 @@ def evaluate_candidate(
         produce=produce,
     )
     require_own_counts(split, report)
+    require_own_slices(config, split, report)
     return report
 
 
@@ -142,6 +144,7 @@ def _evaluate(
         "bootstrap_seed": seed,
         "scaling": calibration.scaling,
         **_confidence(config, calibration, logits, probabilities, actual),
+        "slices": slices_of(config, test, predicted, actual),
     }
 
 

@@ -72,17 +72,18 @@ def _compute(
 
 
 def estimates_of(
-    confusion: Counts, labels: tuple[str, ...], samples: int, seed: int
+    confusion: Counts, labels: tuple[str, ...], samples: int, seed: int, *, averages: bool = True
 ) -> dict[str, Estimate | None]:
     """Return the estimate of each figure of a confusion matrix [n_labels, n_labels], by its name.
 
     None stands for a label's figure that has nothing to divide by, and for macro averages where a
-    label has no rows. `samples` resamples are drawn.
+    label has no rows. `samples` resamples are drawn, but none without `averages`, which are then
+    left out.
     """
     right, given, rows = confusion.diagonal(), confusion.sum(axis=0), confusion.sum(axis=1)
     total = int(rows.sum())
-    found: dict[str, Estimate | None] = {"accuracy": Share(int(right.sum()), total)}
-    resamples = _resamples(confusion, samples, seed)
+    found: dict[str, Estimate | None] = {"accuracy": _share(right.sum(), rows.sum())}
+    resamples = _resamples(confusion, samples, seed) if averages and total else None
     by_metric: dict[str, list[Share | Overlap | None]] = {
         "precision": [_share(*pair) for pair in zip(right, given, strict=True)],
         "recall": [_share(*pair) for pair in zip(right, rows, strict=True)],
@@ -90,7 +91,8 @@ def estimates_of(
     }
     for name in METRICS:
         parts = by_metric[name]
-        for average in AVERAGES:
+        for average in AVERAGES if resamples else ():
+            assert resamples is not None
             weights = np.full(len(labels), 1 / len(labels)) if average == "macro" else rows / total
             resampled = resamples.resampled(f"{name}.{average}")
             estimate = Average(resampled, total, weights, tuple(parts))

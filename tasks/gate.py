@@ -13,6 +13,9 @@ The rules, each tested:
   refuses it before it gets here).
 - With fewer test rows than `min_test_rows` every rule is undecided, whatever the figures say; with
   fewer than `min_support` in a figure's own denominator, that rule is.
+- A rule on slices is one rule for each slice. The gap between the best and the worst slice passes
+  if no two slices are farther apart; `tasks.gaps` tells how that is corrected. A slice below
+  `min_support` leaves its rules and the gap undecided.
 - One rejected rule rejects; else one undecided rule leaves it undecided; else it passes. What is
   done of an undecided model, `gate.undecided` says.
 - All rules must pass, so that many rules make it no likelier that a bad model passes, and each is
@@ -34,9 +37,10 @@ from tasks.contests import over_baseline, over_champion
 from tasks.estimates import Z95, Estimate, holm, more_rows
 from tasks.figures import estimates_of
 from tasks.manifests import EvaluationReport, Evidence, GateDecision, RuleVerdict, Verdict
-from tasks.questions import UNDEFINED, Question, figure_of
+from tasks.questions import UNDEFINED, Question, figure_of, limits_of
 from tasks.reliability import calibration_questions
 from tasks.robustness import robustness_questions
+from tasks.slice_rules import slice_questions
 
 FEWEST_RESAMPLES = 100
 _ROUNDING = 1e-9
@@ -84,6 +88,7 @@ def questions_of(gate: Gate, evidence: Evidence) -> Iterator[Question]:
     yield from calibration_questions(gate, evidence.evaluation)
     yield from abstention_questions(gate, evidence.evaluation)
     yield from robustness_questions(gate.robustness, evidence)
+    yield from slice_questions(gate, evidence.evaluation)
 
 
 def _measured(report: EvaluationReport) -> dict[str, Estimate | None]:
@@ -119,20 +124,6 @@ def _measured(report: EvaluationReport) -> dict[str, Estimate | None]:
                 f"{estimate and estimate.value}; the report was changed, so evaluate anew"
             )
     return found
-
-
-def limits_of(gate: Gate) -> Iterator[tuple[str, float]]:
-    """Yield (metric name, limit) for every limit that the gate sets."""
-    if gate.accuracy.min is not None:
-        yield "accuracy", gate.accuracy.min
-    for name in ("precision", "recall", "f1"):
-        limits = getattr(gate, name)
-        if limits.min is not None:
-            yield f"{name}.macro", limits.min
-        if limits.min_weighted is not None:
-            yield f"{name}.weighted", limits.min_weighted
-        for label, limit in sorted(limits.min_per_class.items()):
-            yield f"{name}.{label}", limit
 
 
 def _judge_rule(gate: Gate, rows: int, asked: Question, *, rejected: bool) -> RuleVerdict:

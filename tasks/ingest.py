@@ -1,7 +1,7 @@
 """Stage ingest: fetch the source, read it strictly, clean each text, write Parquet."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,24 @@ from tasks.sources import check_pin, fetch, is_sql
 from tasks.steps import run_step
 
 SCHEMA = pa.schema(
-    [("row", pa.int64()), ("text", pa.string()), ("label", pa.string()), ("group", pa.string())]
+    [
+        ("row", pa.int64()),
+        ("text", pa.string()),
+        ("label", pa.string()),
+        ("group", pa.string()),
+        ("slices", pa.list_(pa.string())),
+    ]
 )
 ROWS = SCHEMA.append(pa.field("fingerprint", pa.uint64()))
 _MOST_CHARACTERS = 32_000_000
 
 
 def read_dataset(data: Data) -> DatasetManifest:
-    """Return the manifest of the cleaned rows, `rows.parquet`: row, text, label, group, fingerprint.
+    """Return the manifest of the cleaned rows, `rows.parquet`, with the columns of ROWS.
 
     `label` holds the label's name, or the raw value where `data.labels` does not know it, which
     validation then quarantines. `fingerprint` is 64 bits of the text, for stages that ask only
-    which texts are equal.
+    which texts are equal. `slices` holds the values of `data.slice_columns`, masked as the texts are.
 
     Raises:
         SourceError, DataError: if the source cannot be fetched or is not as declared.
@@ -80,7 +86,8 @@ def _write(rows: Iterator[Row], data: Data, file: Path) -> dict[str, Any]:
             numbers, groups = [row.number for row in batch], [row.group for row in batch]
             stored = pa.array(_mask(texts, data, masked), pa.string())
             prints = pc.if_else(stored.is_null(), None, pa.array(fingerprints(stored)))
-            yield pa.table([numbers, stored, names, groups, prints], schema=ROWS)
+            slices = _slices(batch, data, masked)
+            yield pa.table([numbers, stored, names, groups, slices, prints], schema=ROWS)
 
     count = write_shards(file, ROWS, shards())
     if count == 0:
@@ -128,6 +135,16 @@ def _mask(texts: list[str | None], data: Data, masked: Counter[str]) -> list[str
         answers.append(answer)
         masked.update(found or {})
     return answers
+
+
+def _slices(
+    batch: list[Row], data: Data, masked: Counter[str]
+) -> Sequence[Sequence[str | None] | None]:
+    """Return each row's values of the slice columns, masked, or None where there are no such."""
+    if not data.slice_columns:
+        return [None] * len(batch)
+    columns = zip(*(row.slices for row in batch), strict=True)
+    return list(zip(*(_mask(list(column), data, masked) for column in columns), strict=True))
 
 
 def _name(raw: str, data: Data) -> str:

@@ -123,7 +123,7 @@ class ProfileManifest(Manifest):
 
 
 class SplitManifest(Manifest):
-    """`train.parquet`, `validation.parquet`, `test.parquet`: row, text, label, group."""
+    """`train.parquet`, `validation.parquet`, `test.parquet`: row, text, label, group, slices."""
 
     rows: dict[str, int]
     label_counts: dict[str, dict[str, int]]
@@ -235,6 +235,23 @@ class ReliabilityBin(Record):
     right: int
 
 
+class SliceCounts(Record):
+    """The test rows of one slice: counts of (label's place, place of the label given, rows).
+
+    `by` names the way in which the rows were divided, and `value` the slice; `cells` are those of
+    the confusion matrix that are not 0.
+    """
+
+    by: str
+    value: str
+    cells: tuple[tuple[int, int, int], ...]
+
+    @property
+    def name(self) -> str:
+        """Return the slice's name, such as `length=0-49`."""
+        return f"{self.by}={self.value}"
+
+
 class EvaluationReport(Manifest):
     """Figures by name, such as `accuracy`, `precision.macro`, `recall.spam`, for two models.
 
@@ -256,6 +273,7 @@ class EvaluationReport(Manifest):
     reliability: tuple[ReliabilityBin, ...] = ()
     selections: tuple[Selection, ...] = ()
     abstention: Selection | None = None
+    slices: tuple[SliceCounts, ...] = ()
 
 
 class ChallengeReport(Manifest):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cache
 from random import Random
 
-from configs.schema import Perturbation
+from configs.section import Perturbation
 from tasks.entities import swap_entities
 
 CHARACTERS_A_TYPO = 30

@@ -6,14 +6,19 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tasks.estimates import Z95, Share
 from tasks.manifests import CheckpointManifest, EvaluationReport, Figure, RuleVerdict
+from tasks.predictions import Predictions
 from tasks.waterfall import DataStep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 INK, ACCENT, SECOND, FAINT = "#1d2530", "#b5442e", "#2d6a78", "#c9ced6"
+MOST_LINES = 30
+_POINTS = 400  # of a curve, however many the rows are
 
 
 def waterfall(steps: Sequence[DataStep]) -> "Canvas":
@@ -161,14 +166,12 @@ def limits_by_scale(rules: Sequence[RuleVerdict], report: EvaluationReport) -> "
 
 
 def limits(rules: Sequence[RuleVerdict], report: EvaluationReport) -> "Canvas":
-    """Draw each gated figure with its interval, its limit, and the baseline's figure."""
-    measured = [
-        rule
-        for rule in rules
-        if rule.figure is not None and rule.figure.value is not None
-        if rule.figure.method != "counted"  # rows, which have no place among shares
-    ]
+    """Draw the first 30 gated figures, each with its interval, limit, and the baseline's figure."""
+    measured = [rule for rule in rules if rule.figure is not None and rule.figure.value is not None]
+    count, measured = len(measured), measured[:MOST_LINES]
     canvas, axes = _axes(7.0, 0.8 + 0.42 * max(len(measured), 1))
+    if count > MOST_LINES:
+        axes.set_xlabel(f"the first {MOST_LINES} of {count} figures")
     names = []
     for line, rule in enumerate(measured):
         figure = rule.figure
@@ -195,8 +198,8 @@ def limits(rules: Sequence[RuleVerdict], report: EvaluationReport) -> "Canvas":
                 fillstyle="none",
                 label=_once("baseline", line),
             )
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_yticks(range(len(names)), map(_plain, names))
+    axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return canvas
 
@@ -215,6 +218,49 @@ def flips(figures: Mapping[str, Figure], most: Mapping[Any, float]) -> "Canvas":
     axes.set_xlim(left=0)
     axes.set_xlabel("share of changed rows whose label flips, 95% interval; the bar is the limit")
     return canvas
+
+
+def slices(figures: Mapping[str, Figure], whole: Figure) -> "Canvas":
+    """Draw the accuracy of each slice with its interval, beside that of all rows; the largest 30."""
+    largest = sorted(figures, key=lambda name: -figures[name].n)[:MOST_LINES]
+    shown = [name for name in figures if name in largest and figures[name].value is not None]
+    canvas, axes = _axes(7.0, 0.8 + 0.24 * max(len(shown), 2))
+    axes.axvspan(whole.low, whole.high, color=FAINT, alpha=0.5, label="all rows, 95% interval")
+    for line, name in enumerate(shown):
+        figure = figures[name]
+        axes.plot([figure.low, figure.high], [line, line], color=INK, linewidth=2)
+        axes.plot(figure.value, line, "o", color=INK, label=_once("slice, 95% interval", line))
+    names = [f"{_plain(name)} ({figures[name].n:,})" for name in shown]
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
+    axes.set_xlabel("accuracy")
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return canvas
+
+
+def precision_recall(predictions: Predictions) -> "Canvas":
+    """Draw precision against recall of each label over all thresholds; the most frequent 8."""
+    canvas, axes = _axes(5.6, 3.6)
+    rows = np.bincount(predictions.actual, minlength=len(predictions.labels))
+    lines, names = [], []
+    for label in np.argsort(-rows, kind="stable")[:8].tolist():
+        precision, recall = predictions.precision_recall(label)
+        some = np.unique(np.linspace(0, len(recall) - 1, _POINTS).astype(int))
+        lines += axes.plot(recall[some], precision[some], linewidth=1.5)
+        names.append(f"{_plain(predictions.labels[label])} ({rows[label]:,})")
+    axes.set_xlim(0, 1.02)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("recall")
+    axes.set_ylabel("precision")
+    axes.legend(
+        lines, names, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5)
+    )
+    return canvas
+
+
+def _plain(name: str) -> str:
+    """Return a name so written that matplotlib takes no part of it for a formula."""
+    return name.replace("$", r"\$")
 
 
 def _once(label: str, line: int) -> str | None:

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from configs.schema import Perturbation, PipelineConfig
+from configs.schema import PipelineConfig
+from configs.section import Perturbation
 from tasks.calibration import probabilities_of, unscaled
 from tasks.cases import Cases, served
 from tasks.fingerprints import fingerprints

@@ -18,6 +18,7 @@ from tasks.evaluation import require_own_counts
 from tasks.manifests import BentoManifest, EvaluationReport, ProofReport, SplitManifest
 from tasks.progress import report_progress
 from tasks.serving import classify, serving
+from tasks.slices import require_own_slices
 from tasks.steps import run_step
 
 TOLERANCE = 1e-4
@@ -44,6 +45,7 @@ def prove_bento(
             confidence is within 1e-4 of the threshold.
     """
     require_own_counts(split, evaluation)
+    require_own_slices(config, split, evaluation)
 
     def produce(folder: Path) -> dict[str, Any]:
         return _prove(config, split, evaluation, bento, folder)

@@ -6,7 +6,15 @@ from operator import itemgetter
 from pathlib import Path
 
 from configs.schema import Data, redact
-from tasks.reading import Row, as_text, check_characters, positions, refuse, refuse_more
+from tasks.reading import (
+    Row,
+    as_text,
+    check_characters,
+    positions,
+    refuse,
+    refuse_more,
+    row_maker,
+)
 from tasks.sources import conceal, split_pin
 
 
@@ -18,7 +26,7 @@ def read_query(data: Data) -> Iterator[Row]:
     """
     import sqlalchemy
 
-    source = redact(data.uri)
+    source, make = redact(data.uri), row_maker(data)
     if data.query is None:
         refuse(source, "a SQL source needs data.query, such as SELECT text, label FROM table")
     try:
@@ -32,7 +40,8 @@ def read_query(data: Data) -> Iterator[Row]:
                 if number > data.max_rows:
                     refuse_more(source, data)
                 where = f"{source}: row {number}"
-                row = Row(number, *map(partial(as_text, where), data.read_columns, values(record)))
+                texts = map(partial(as_text, where), data.read_columns, values(record))
+                row = make(number, tuple(texts))
                 check_characters(source, row)
                 yield row
     except ImportError as error:

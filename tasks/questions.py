@@ -3,8 +3,11 @@
 Each part of the evidence has a function that yields its questions; `tasks.gate` judges all alike.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
+from configs.limits import Limits
 from tasks.estimates import Z95, Estimate
 from tasks.manifests import Figure, Verdict
 
@@ -27,7 +30,7 @@ class Question:
     missing: str = "was not measured"
     without: Verdict = "undecided"
 
-    @property
+    @cached_property
     def distance(self) -> float | None:
         """Return by how many deviates the estimate is on the good side of the limit."""
         if self.estimate is None:
@@ -42,6 +45,20 @@ class Question:
             return False
         value = self.estimate.value
         return value <= self.limit if self.at_most else value >= self.limit
+
+
+def limits_of(limits: Limits) -> Iterator[tuple[str, float]]:
+    """Yield (metric name, limit) for every limit that is set."""
+    if limits.accuracy.min is not None:
+        yield "accuracy", limits.accuracy.min
+    for name in ("precision", "recall", "f1"):
+        of_metric = getattr(limits, name)
+        if of_metric.min is not None:
+            yield f"{name}.macro", of_metric.min
+        if of_metric.min_weighted is not None:
+            yield f"{name}.weighted", of_metric.min_weighted
+        for label, limit in sorted(of_metric.min_per_class.items()):
+            yield f"{name}.{label}", limit
 
 
 def figure_of(estimate: Estimate | None, value: float | None = None) -> Figure:

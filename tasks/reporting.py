@@ -25,8 +25,10 @@ from tasks.manifests import (
     SplitManifest,
     ValidationReport,
 )
+from tasks.predictions import read_predictions
 from tasks.questions import figure_of
 from tasks.reliability import calibration_error
+from tasks.slice_rules import slice_estimates
 from tasks.steps import home, write_text
 from tasks.waterfall import DataStep, waterfall
 
@@ -125,6 +127,8 @@ def render(run: Run) -> str:
         suspects=suspect_rows(run.label_errors),
         confidence=None if run.evaluation is None else confidence_figures(run.evaluation),
         flips=flip_rows(run.probe),
+        errors=read_predictions(run.evaluation).worst_errors() if run.evaluation else [],
+        slices=slice_figures(run.evaluation) if run.evaluation else {},
     )
 
 
@@ -186,6 +190,14 @@ def flip_rows(report: ProbeReport | None) -> list[dict[str, Any]]:
     ]
 
 
+def slice_figures(report: EvaluationReport) -> dict[str, Figure]:
+    """Return the accuracy of every slice with its interval, by the slice's name."""
+    return {
+        each.name: figure_of(slice_estimates(report, each, {"accuracy"}).get("accuracy"))
+        for each in report.slices
+    }
+
+
 def _plots(run: Run) -> dict[str, str]:
     from tasks import plots
 
@@ -204,6 +216,9 @@ def _plots(run: Run) -> dict[str, str]:
         drawn["confusion"] = plots.confusion(run.evaluation)
         drawn["reliability"] = plots.reliability(run.evaluation)
         drawn["coverage"] = plots.coverage(run.evaluation)
+        drawn["precision_recall"] = plots.precision_recall(read_predictions(run.evaluation))
+        if figures := slice_figures(run.evaluation):
+            drawn["slices"] = plots.slices(figures, run.evaluation.figures["accuracy"])
         if run.decision is not None:
             drawn |= plots.limits_by_scale(run.decision.rules, run.evaluation)
     return {name: plots.as_svg(canvas) for name, canvas in drawn.items()}

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from configs.errors import GateError
-from configs.schema import RobustnessLimit
+from configs.limits import RobustnessLimit
 from tasks.estimates import Counted, Share
 from tasks.manifests import Evidence, FlipCount, ProbeReport
 from tasks.questions import Question

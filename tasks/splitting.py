@@ -26,6 +26,7 @@ from tasks.ingest import SCHEMA
 from tasks.manifests import DatasetManifest, DuplicateReport, LabelReport, SplitManifest
 from tasks.progress import report_progress
 from tasks.shards import count_shards, parquet_writer, places_of, read_shard
+from tasks.slices import require_few_slices
 from tasks.steps import run_step
 
 SIDES = ("train", "validation", "test")
@@ -40,7 +41,8 @@ def split_rows(
     """Return the manifest of the three sides; rows quarantined by the audit are on none.
 
     Raises:
-        DataError: if a side lacks a label, or if a text is found on two sides.
+        DataError: if a side lacks a label, if a text is found on two sides, or if the test rows fall
+            into too many slices.
     """
 
     def produce(folder: Path) -> dict[str, Any]:
@@ -54,7 +56,7 @@ def split_rows(
             kept = kept.filter(pc.invert(pc.is_in(kept["row"], suspects)))
         return _split(config, dataset, kept, folder)
 
-    return run_step(
+    manifest = run_step(
         "split",
         SplitManifest,
         section={
@@ -68,6 +70,8 @@ def split_rows(
         },
         produce=produce,
     )
+    require_few_slices(config, manifest)
+    return manifest
 
 
 def _split(

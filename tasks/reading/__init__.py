@@ -16,7 +16,7 @@ from tasks.reading.jsonl import read_jsonl
 from tasks.reading.lines import read_lines
 from tasks.reading.parquet import read_parquet
 from tasks.reading.refusals import refuse, refuse_more
-from tasks.reading.rows import MAX_FIELD_CHARACTERS, Row, as_text, check_characters
+from tasks.reading.rows import MAX_FIELD_CHARACTERS, Row, as_text, check_characters, row_maker
 
 __all__ = [
     "MAX_FIELD_CHARACTERS",
@@ -27,6 +27,7 @@ __all__ = [
     "read_rows",
     "refuse",
     "refuse_more",
+    "row_maker",
 ]
 
 _READERS = {

@@ -11,7 +11,7 @@ from configs.schema import Data
 from tasks.reading.columns import positions, require_declared
 from tasks.reading.encodings import open_text, refuse_encoding
 from tasks.reading.refusals import refuse
-from tasks.reading.rows import MAX_FIELD_CHARACTERS, MAX_RECORD_CHARACTERS, Row
+from tasks.reading.rows import MAX_FIELD_CHARACTERS, MAX_RECORD_CHARACTERS, Row, row_maker
 
 
 def read_delimited(path: Path, data: Data) -> Iterator[Row]:
@@ -33,12 +33,12 @@ def read_delimited(path: Path, data: Data) -> Iterator[Row]:
             width = len(columns)
             cure = ", or data.delimiter if they are not split" if width == 1 else ""
             values = itemgetter(*positions(path, columns, data, cure))
-            no_group = (None,) if data.group_column is None else ()
+            make = row_maker(data)
             first, lines.held = records.line_num + 1, 0
             for record in records:
                 if len(record) == width:
                     number += 1
-                    yield Row._make((number, *values(record), *no_group))
+                    yield make(number, values(record))
                 elif record:
                     refuse(
                         path,

@@ -13,8 +13,9 @@ _MAX_BYTES = 4 * MAX_FIELD_CHARACTERS
 
 def read_folder(path: Path, data: Data) -> Iterator[Row]:
     """Yield a row a text file, in the order of labels and file names; other files are left out."""
-    if data.group_column is not None:
-        refuse(path, "a folder of texts has no columns; remove data.group_column")
+    for key in ("group_column", "slice_columns"):
+        if getattr(data, key):
+            refuse(path, f"a folder of texts has no columns; remove data.{key}")
     entries = sorted(path.rglob("*"))
     if not any(entry.is_dir() and entry.parent == path for entry in entries):
         refuse(path, "holds no folders; expected one folder a label, with .txt files in each")

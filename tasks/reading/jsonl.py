@@ -10,14 +10,14 @@ from typing import Any, NoReturn
 from configs.schema import Data
 from tasks.reading.encodings import open_text, refuse_encoding
 from tasks.reading.refusals import refuse, shown
-from tasks.reading.rows import MAX_RECORD_CHARACTERS, TEXT_TYPES, Row, as_text
+from tasks.reading.rows import MAX_RECORD_CHARACTERS, TEXT_TYPES, Row, as_text, row_maker
 
 
 def read_jsonl(path: Path, data: Data) -> Iterator[Row]:
     """Yield the rows of a JSON Lines file; a blank line is none."""
     roles = data.read_columns
     members = itemgetter(*roles)
-    no_group = (None,) if data.group_column is None else ()
+    make = row_maker(data)
     number = 0
     try:
         with open_text(path, data, newline="\n") as stream:
@@ -33,7 +33,7 @@ def read_jsonl(path: Path, data: Data) -> Iterator[Row]:
                 if not TEXT_TYPES.issuperset(map(type, values)):
                     where = f"{path}: row {number} (line {line_number})"
                     values = tuple(map(partial(as_text, where), roles, values))
-                yield Row._make((number, *values, *no_group))
+                yield make(number, values)
     except UnicodeError as error:
         refuse_encoding(path, data, error, newline="\n")
 

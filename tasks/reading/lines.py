@@ -15,8 +15,9 @@ def read_lines(path: Path, data: Data) -> Iterator[Row]:
 
     Rows are numbered through all files; files that no label names are left out.
     """
-    if data.group_column is not None:
-        refuse(path, "a folder of lines has no columns; remove data.group_column")
+    for key in ("group_column", "slice_columns"):
+        if getattr(data, key):
+            refuse(path, f"a folder of lines has no columns; remove data.{key}")
     number = 0
     for label in data.labels:
         file = path / f"{label}.txt"

@@ -7,7 +7,7 @@ from typing import Any
 from configs.schema import Data
 from tasks.reading.columns import positions, require_declared
 from tasks.reading.refusals import refuse
-from tasks.reading.rows import MAX_FIELD_CHARACTERS, Row
+from tasks.reading.rows import MAX_FIELD_CHARACTERS, Row, row_maker
 
 _BATCH_ROWS = 256
 _BATCH_BYTES = 64_000_000
@@ -20,6 +20,7 @@ def read_parquet(path: Path, data: Data) -> Iterator[Row]:
     """Yield the rows of a Parquet file."""
     import pyarrow as pa
 
+    make = row_maker(data)
     try:
         with _open(path) as file:
             _require_fit(path, file, data)
@@ -31,8 +32,8 @@ def read_parquet(path: Path, data: Data) -> Iterator[Row]:
                 for column in columns:
                     _require_short(path, number, column)
                 rows = len(columns[0])
-                values = [column.to_pylist() for column in columns]
-                yield from map(Row, range(number + 1, number + rows + 1), *values)
+                values = zip(*(column.to_pylist() for column in columns), strict=True)
+                yield from map(make, range(number + 1, number + rows + 1), values)
                 number += rows
             if number != file.metadata.num_rows:
                 raise pa.ArrowInvalid(f"{number} rows of {file.metadata.num_rows}")

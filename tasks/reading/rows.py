@@ -1,8 +1,10 @@
 """A labelled row, and what may stand in one: text as it was written, in characters, not too long."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from configs.schema import Data
 from tasks.reading.refusals import refuse
 
 MAX_FIELD_CHARACTERS = 1_000_000
@@ -12,12 +14,23 @@ TEXT_TYPES = frozenset({str, type(None)})
 
 
 class Row(NamedTuple):
-    """One labelled text as it stands in the source; `number` counts records from 1."""
+    """One labelled text as it stands in the source; `number` counts records from 1.
+
+    `slices` has the values of `data.slice_columns`, in their order.
+    """
 
     number: int
     text: str | None
     label: str | None
     group: str | None = None
+    slices: tuple[str | None, ...] = ()
+
+
+def row_maker(data: Data) -> Callable[[int, Sequence[str | None]], Row]:
+    """Return what makes a row of its number and its values of `data.read_columns`, in their order."""
+    if data.group_column is None:
+        return lambda number, values: Row(number, values[0], values[1], None, tuple(values[2:]))
+    return lambda number, values: Row(number, values[0], values[1], values[2], tuple(values[3:]))
 
 
 def as_text(where: str, name: str, value: Any) -> str | None:
@@ -36,7 +49,7 @@ def as_text(where: str, name: str, value: Any) -> str | None:
 
 def check_characters(path: Path | str, row: Row) -> None:
     """Refuse a row with a value too long, or with what is no character."""
-    for value in row[1:]:
+    for value in (*row[1:4], *row.slices):
         if value is None:
             continue
         if len(value) > MAX_FIELD_CHARACTERS:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,14 @@ from tasks.manifests import (
     Evidence,
     Figure,
     LabelReport,
+    SliceCounts,
     SplitManifest,
     ValidationReport,
 )
-from tasks.reporting import Run, render
+from tasks.reporting import Run, figure_text, render
 from tasks.row_rules import QUARANTINE
-from tasks.steps import MANIFEST, M
+from tasks.slices import confusion_of_slice
+from tasks.steps import MANIFEST, M, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 Ids = NDArray[np.int64]
@@ -401,6 +404,61 @@ def test_a_model_whose_logits_are_no_numbers_is_refused(
         calibrate_candidate(CONFIG, split, remade(checkpoint))
 
 
+SLICED = CONFIG.model_copy(
+    update={
+        "data": CONFIG.data.model_copy(update={"slice_columns": ("site",)}),
+        "evaluation": CONFIG.evaluation.model_validate(
+            {
+                "bootstrap_samples": 200,
+                "slices": [
+                    {"by": "length", "edges": [20, 40]},
+                    {"by": "column", "column": "site"},
+                    {"by": "pattern", "name": "has_prize", "pattern": "prize"},
+                ],
+            }
+        ),
+    }
+)
+
+
+def test_the_stage_counts_the_slices_of_its_test_rows(
+    homes: Path, split: SplitManifest, checkpoint: CheckpointManifest
+) -> None:
+    file = split.path("test.parquet")
+    test = pq.read_table(file)
+    sites = ["web" if row % 3 else "\u7f51\u7ad9" for row in range(30)]
+    pq.write_table(test.append_column("slices", pa.array([[site] for site in sites])), file)
+    (split.folder / MANIFEST).unlink()
+    split = as_made(split)
+    calibration = calibrate_candidate(SLICED, split, checkpoint)
+    report = evaluate_candidate(SLICED, split, checkpoint, calibration)
+    of_rows = [
+        {
+            f"length={'0-19' if len(text) < 20 else '20-39' if len(text) < 40 else '40+'}",
+            f"site={site}",
+            f"has_prize={'yes' if 'prize' in text else 'no'}",
+        }
+        for text, site in zip(test["text"].to_pylist(), sites, strict=True)
+    ]
+    lines = pq.read_table(report.path("predictions.parquet")).to_pylist()
+    for each in report.slices:
+        own = [line for line, names in zip(lines, of_rows, strict=True) if each.name in names]
+        right = sum(line["label"] == line["predicted"] for line in own)
+        cells = confusion_of_slice(each, 2)
+        assert (cells.sum(), cells.trace()) == (len(own), right), each.name
+    assert {each.name for each in report.slices} == {
+        "length=0-19", "length=20-39", "length=40+", "site=web", "site=\u7f51\u7ad9",
+        "has_prize=yes", "has_prize=no",
+    }  # fmt: skip
+    moved = [each.model_dump() for each in report.slices]
+    moved[0]["cells"], moved[1]["cells"] = moved[1]["cells"], moved[0]["cells"]
+    changed = EvaluationReport.model_validate({**report.model_dump(), "slices": moved})
+    assert judge(SLICED.gate, Evidence(evaluation=changed))  # they still add up
+    write_json(report.folder / MANIFEST, changed.model_dump(mode="json"))
+    with pytest.raises(GateError, match="are not what its slices count; evaluate anew"):
+        evaluate_candidate(SLICED, split, checkpoint, calibration)
+
+
 def test_figures_stand_in_the_report_as_worked_out_by_hand(tmp_path: Path) -> None:
     page = render(run_on_confusion(tmp_path))
     rows = {
@@ -415,6 +473,33 @@ def test_figures_stand_in_the_report_as_worked_out_by_hand(tmp_path: Path) -> No
     figures = page[page.index("Evaluation on 20 test rows") :]
     for count in (5, 4, 3):
         assert f">{count}</text>" in figures
+    errors = page[page.index("Worst errors") :]
+    assert re.findall(r'<td class="n">(1\d\d)</td><td>(.)</td><td>(.)</td>', errors) == [
+        (str(100 + at), "abcd"[label], "abcd"[given])
+        for at, (given, label) in enumerate(zip(*ids_of(CONFUSION), strict=True))
+        if given != label
+    ]
+    assert "Slices of the test rows" not in page
+
+
+def test_slices_stand_in_the_report_with_their_intervals(tmp_path: Path) -> None:
+    run = run_on_confusion(tmp_path)
+    cells = [
+        (label, given, rows)
+        for label, line in enumerate(CONFUSION)
+        for given, rows in enumerate(line)
+        if rows
+    ]
+    empty = SliceCounts(by="length", value="50+", cells=())
+    slices = (SliceCounts(by="length", value="<0>", cells=tuple(cells)), empty)
+    assert run.evaluation is not None
+    evaluation = run.evaluation.model_copy(update={"slices": slices})
+    page = render(replace(run, evaluation=evaluation))
+    told = page[page.index("Slices of the test rows") :]
+    whole = figure_text(evaluation.figures["accuracy"])
+    assert f'<td>length=&lt;0&gt;</td><td class="n">20</td><td>{whole}</td>' in told
+    assert '<td>length=50+</td><td class="n">0</td><td>undefined</td>' in told
+    assert ">length=&lt;0&gt; (20)</text>" in told
 
 
 def run_on_confusion(folder: Path) -> Run:
@@ -424,6 +509,15 @@ def run_on_confusion(folder: Path) -> Run:
     made: dict[str, Any] = {"key": "4" * 64, "parents": {}, "folder": folder, "files": {}}
     predicted, actual = ids_of(CONFUSION)
     labels = ("a", "b", "c", "d")
+    said = pa.table(
+        {
+            "row": range(100, 120),
+            "label": [labels[label] for label in actual],
+            "predicted": [labels[label] for label in predicted],
+            "probabilities": np.eye(4)[predicted].tolist(),
+        }
+    )
+    pq.write_table(said, folder / "predictions.parquet")
     figures = measure(predicted, actual, labels, 200, 0)
     config = CONFIG.model_copy(
         update={"data": CONFIG.data.model_copy(update={"labels": {x: x for x in labels}})}

@@ -61,6 +61,24 @@ def test_without_masking_every_canary_would_be_found(homes: Path) -> None:
     assert manifest.masked == {}
 
 
+def test_a_value_to_slice_by_is_stored_masked_as_the_text_is(homes: Path) -> None:
+    file = homes / "rows.csv"
+    lines = ["text,label,from,site", "a,ham,ann@example.org,web", "b,spam,,app"]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    data = Data.model_validate(
+        {
+            "uri": str(file),
+            "labels": ["ham", "spam"],
+            "slice_columns": ["site", "from"],
+            "privacy": {"mask": ["email"]},
+        }
+    )
+    manifest = read_dataset(data)
+    stored = pq.read_table(manifest.path("rows.parquet"))["slices"].to_pylist()
+    assert stored == [["web", "[EMAIL]"], ["app", ""]]
+    assert manifest.masked == {"email": 1}
+
+
 SERVE = """
 import json, logging, sys
 logging.basicConfig(level=logging.DEBUG)

@@ -150,6 +150,18 @@ def test_a_figure_that_is_worse_than_its_interval_is_rare(
     assert all(count <= 22 for count in outside.values()), outside
 
 
+@pytest.mark.parametrize("limit", [0.55, 0.7, 0.94])
+def test_an_average_over_a_label_that_is_never_given_is_open_up_to_all_that_it_may_be(
+    limit: float,
+) -> None:
+    estimate = estimates(np.array([[90, 0], [10, 0]]))["precision.macro"]
+    assert estimate is not None
+    low, high = estimate.interval(0.0)
+    assert low <= estimate.value < limit <= high
+    assert estimate.distance(limit) == 0.0
+    assert estimate.distance(0.2) > Z95
+
+
 def test_more_rows_are_those_with_which_the_limit_would_be_settled_nine_times_in_ten() -> None:
     rows = 500
     more = more_rows(1.0, rows)

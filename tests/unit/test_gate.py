@@ -1,41 +1,21 @@
 """The gate: each of its rules, the order of its verdicts, and the reasons that it gives."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from evaluations import report_of
 from numpy.typing import NDArray
 
 from configs.errors import GateError
 from configs.schema import Gate
-from tasks.figures import estimates_of
-from tasks.gate import judge, limits_of
-from tasks.manifests import EvaluationReport, Evidence, GateDecision
-from tasks.questions import figure_of
+from tasks.gate import judge
+from tasks.manifests import Evidence, GateDecision
+from tasks.questions import limits_of
 
-LABELS = ("ham", "spam")
 GOOD = np.array([[760, 10], [20, 210]])  # accuracy 0.97, recall of spam 0.913
 NEVER = np.array([[900, 0], [100, 0]])  # spam is never given
 NO_ROWS = np.array([[900, 100], [0, 0]])  # spam has no rows
-
-
-def report_of(confusion: NDArray[np.int64]) -> EvaluationReport:
-    """Return the evaluation of a model with that confusion matrix, actual label down."""
-    estimates = estimates_of(confusion, LABELS, 500, 0)
-    return EvaluationReport(
-        key="k",
-        parents={},
-        folder=Path("evaluation"),
-        files={},
-        rows=int(confusion.sum()),
-        labels=LABELS,
-        figures={name: figure_of(estimate) for name, estimate in estimates.items()},
-        baseline={},
-        confusion=tuple(map(tuple, confusion.tolist())),
-        bootstrap_samples=500,
-        bootstrap_seed=0,
-    )
 
 
 def decision_on(gate: dict[str, Any], confusion: NDArray[np.int64] = GOOD) -> GateDecision:

@@ -22,7 +22,10 @@ MODULES = {
 }
 LONGEST_FUNCTION = 60
 LONGEST_MODULE = 350
-LONGER_MODULES = {"configs/schema.py": 900}  # every field of the config with its description
+LONGER_MODULES = {
+    "configs/schema.py": 800,  # every field of the config with its description
+    "tasks/manifests.py": 500,  # all that the stages hand to one another
+}
 
 
 @dataclass(frozen=True)

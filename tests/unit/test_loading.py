@@ -132,6 +132,66 @@ BAD_VALUES = {
     "split={test_fraction: 0.5, validation_fraction: 0.4}": (
         "the whole file: split: test and validation take over 0.8 of the rows; train needs 0.2"
     ),
+    "data.slice_columns=[text]": (
+        "data: slice_columns names 'text', which is the text, label or group; take it out"
+    ),
+    "data.slice_columns=[by, by]": "data: slice_columns lists a name twice; list each name once",
+    "evaluation.slices=[{by: size}]": (
+        "evaluation.slices.0.by: input should be 'length', 'language', 'column' or 'pattern', "
+        "got 'size'"
+    ),
+    "evaluation.slices=[{by: length, edges: [50, 20]}]": (
+        "evaluation.slices.0: edges do not ascend; sort them and list each once"
+    ),
+    "evaluation.slices=[{by: length, edges: [20, 20]}]": (
+        "evaluation.slices.0: edges do not ascend; sort them and list each once"
+    ),
+    "evaluation.slices=[{by: length, edges: [0, 20]}]": (
+        "evaluation.slices.0.edges.0: input should be greater than or equal to 1, got 0"
+    ),
+    "evaluation.slices=[{by: language, edges: [20]}]": (
+        "evaluation.slices.0: edges is for by: length, and this is by: language; take it out"
+    ),
+    "evaluation.slices=[{by: length, pattern: x}]": (
+        "evaluation.slices.0: pattern is for by: pattern, and this is by: length; take it out"
+    ),
+    "evaluation.slices=[{by: column}]": (
+        "evaluation.slices.0: by: column needs column, one of data.slice_columns"
+    ),
+    "evaluation.slices=[{by: pattern, name: x}]": (
+        "evaluation.slices.0: by: pattern needs pattern, and a name such as has_url"
+    ),
+    "evaluation.slices=[{by: pattern, pattern: x}]": (
+        "evaluation.slices.0: by: pattern needs pattern, and a name such as has_url"
+    ),
+    "evaluation.slices=[{by: pattern, name: x, pattern: '('}]": (
+        "evaluation.slices.0.pattern: invalid regular expression: missing ): (; write it as RE2 "
+        "does, got '('"
+    ),
+    "evaluation.slices=[{by: pattern, name: x, pattern: '(?=a)'}]": (
+        "evaluation.slices.0.pattern: invalid regular expression: invalid perl operator: (?=; write "
+        "it as RE2 does, got '(?=a)'"
+    ),
+    "evaluation.slices=[{by: length}, {by: language, name: length}]": (
+        "evaluation.slices: two ways to divide the rows have one name; set another name, got "
+        "[{'by': 'length'}, {'by': 'language', 'name': 'length'}]"
+    ),
+    "evaluation.slices=[{by: column, column: from}]": (
+        "the whole file: evaluation.slices names the column 'from', which is not one of "
+        "data.slice_columns []; add it there"
+    ),
+    "gate.slices=[{by: length}]": (
+        "gate.slices.0: no limit is set on these slices; set one, or take them out"
+    ),
+    "gate.slices=[{by: length, accuracy: {min: 0.9}}]": (
+        "the whole file: gate.slices names 'length', which is not one of evaluation.slices []"
+    ),
+    "gate.slices=[{by: a, accuracy: {min: 0.9}}, {by: a, max_gap: {accuracy: 0.1}}]": (
+        "the whole file: gate.slices has two entries by the same name; write them as one"
+    ),
+    "gate.slices=[{by: length, max_gap: {accuracy: 0}}]": (
+        "gate.slices.0.max_gap.accuracy: input should be greater than 0, got 0"
+    ),
     "schedule={}": "schedule: set exactly one of cron and interval_seconds",
     "schedule={cron: '* * * * *', interval_seconds: 5}": (
         "schedule: set exactly one of cron and interval_seconds"
@@ -157,6 +217,40 @@ def test_a_bad_value_is_told_with_file_key_and_value(
     file: Path, override: str, problem: str
 ) -> None:
     assert problems_of(file, override) == [f"{file}: {problem}"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "problem"),
+    [
+        (
+            "{by: length, recall: {min_per_class: {eggs: 0.5}}}",
+            (
+                "gate.slices: min_per_class names 'eggs', which is not one of data.labels "
+                "['ham', 'spam']"
+            ),
+        ),
+        (
+            "{by: length, max_gap: {recall.eggs: 0.5}}",
+            (
+                "gate.slices: max_gap names 'recall.eggs', which is no figure; expected accuracy, "
+                "or precision, recall or f1 with .macro, .weighted or a label"
+            ),
+        ),
+        (
+            "{by: language, accuracy: {min: 0.5}}",
+            "gate.slices names 'language', which is not one of evaluation.slices ['length']",
+        ),
+    ],
+)
+def test_a_rule_on_slices_names_what_there_is(file: Path, rule: str, problem: str) -> None:
+    overrides = ("evaluation.slices=[{by: length}]", f"gate.slices=[{rule}]")
+    assert problems_of(file, *overrides) == [f"{file}: the whole file: {problem}"]
+
+
+def test_rules_on_slices_alone_make_a_gate(file: Path) -> None:
+    slices = "gate.slices=[{by: length, max_gap: {recall.spam: 0.2, f1.macro: 0.1}}]"
+    config = load_config(file, ["evaluation.slices=[{by: length}]", "gate.accuracy={}", slices])
+    assert config.gate.slices[0].max_gap == {"recall.spam": 0.2, "f1.macro": 0.1}
 
 
 def test_all_problems_are_told_together(file: Path) -> None:

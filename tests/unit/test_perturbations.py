@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.schema import Perturbation
+from configs.section import Perturbation
 from tasks.perturbations import CHARACTERS_A_TYPO, perturb
 
 ROOT = Path(__file__).resolve().parents[2]

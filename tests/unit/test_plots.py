@@ -1,10 +1,23 @@
 """Plots keep their words as text, in any script, escaped."""
 
+import html
+import re
+
+import numpy as np
 import pytest
 from evaluations import report_of
 
-from tasks.manifests import ReliabilityBin, Selection
-from tasks.plots import as_svg, coverage, label_balance, reliability, waterfall
+from tasks.manifests import Figure, ReliabilityBin, Selection
+from tasks.plots import (
+    as_svg,
+    coverage,
+    label_balance,
+    precision_recall,
+    reliability,
+    slices,
+    waterfall,
+)
+from tasks.predictions import Predictions
 from tasks.waterfall import DataStep
 
 
@@ -59,3 +72,51 @@ def test_the_threshold_is_marked_on_the_curve_where_anything_is_sure(
 ) -> None:
     report = report_of().model_copy(update={"selections": CURVE, "abstention": chosen})
     assert as_svg(coverage(report)).count("sure from 0.9700 on<") == marked
+
+
+def test_of_many_slices_the_largest_thirty_are_drawn_in_their_own_order() -> None:
+    figures = {
+        f"source={number:02d}": Figure(
+            value=0.9, low=0.8, high=0.95, n=100 + number * 7 % 50, method="Wilson"
+        )
+        for number in range(50)
+    }
+    svg = as_svg(slices(figures, figures["source=00"]))
+    drawn = re.findall(r"source=(\d\d) \((\d+)\)", re.sub(r"<!--.*?-->", "", svg))
+    assert len(drawn) == 30
+    assert sorted(int(rows) for _, rows in drawn) == list(range(120, 150))
+    assert [name for name, _ in drawn] == sorted(name for name, _ in drawn)
+
+
+def test_a_slice_without_rows_is_not_drawn_and_none_at_all_is_no_error() -> None:
+    whole = Figure(value=0.9, low=0.8, high=0.95, n=100, method="Wilson")
+    none = Figure(value=None, n=0, method="undefined")
+    assert "length=0-49" not in as_svg(slices({"length=0-49": none}, whole))
+
+
+@pytest.mark.parametrize("name", ["$x^2$ <b>", "_$\\frac$", "好评"])
+def test_a_name_is_drawn_as_it_is_written(name: str) -> None:
+    figure = Figure(value=0.9, low=0.8, high=0.95, n=100, method="Wilson")
+    predictions = Predictions(
+        labels=(name, "other"),
+        rows=np.arange(2),
+        actual=np.arange(2),
+        predicted=np.arange(2),
+        probabilities=np.eye(2),
+    )
+    for canvas in (slices({name: figure}, figure), precision_recall(predictions)):
+        assert f">{html.escape(name, quote=False)} (" in as_svg(canvas)
+
+
+def test_a_curve_of_many_rows_is_drawn_with_few_points() -> None:
+    draw = np.random.default_rng(0)
+    actual = draw.integers(0, 2, 20_000)
+    scores = draw.random(20_000)
+    predictions = Predictions(
+        labels=("a", "b"),
+        rows=np.arange(20_000),
+        actual=actual,
+        predicted=actual,
+        probabilities=np.stack([scores, 1 - scores], axis=1),
+    )
+    assert len(as_svg(precision_recall(predictions))) < 100_000

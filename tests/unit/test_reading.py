@@ -319,6 +319,39 @@ def test_a_group_is_read_from_parquet_and_from_a_query(tmp_path: Path) -> None:
     assert [row.group for row in query(mail, sql, group_column="by")] == ["1", "2"]
 
 
+@pytest.mark.parametrize(("name", "content", "groups"), GROUPED, ids=["CSV", "TSV", "JSON Lines"])
+def test_values_to_slice_by_are_read_beside_text_and_label(
+    tmp_path: Path, name: str, content: bytes, groups: list[str | None]
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    rows = read_rows(tmp_path / name, declared(tmp_path / name, slice_columns=["by"]))
+    assert [(row.group, row.slices) for row in rows] == [(None, (value,)) for value in groups]
+
+
+def test_values_to_slice_by_are_read_in_their_order_from_parquet_and_from_a_query(
+    tmp_path: Path,
+) -> None:
+    file = write_parquet(
+        tmp_path / "x.parquet", ["a", "b"], ["ham", "spam"], by=["ann", None], site=[1, 2]
+    )
+    fields: dict[str, Any] = {"slice_columns": ["site", "by"]}
+    rows = [Row(1, "a", "ham", None, ("1", "ann")), Row(2, "b", "spam", None, ("2", None))]
+    assert list(read_rows(file, declared(file, **fields))) == rows
+    fields = {"slice_columns": ["site"], "group_column": "by"}
+    rows = [Row(1, "a", "ham", "ann", ("1",)), Row(2, "b", "spam", None, ("2",))]
+    assert list(read_rows(file, declared(file, **fields))) == rows
+    mail = database(tmp_path / "mail.db", "TEXT", [("a", "ham"), ("b", "spam")])
+    sql = "SELECT body AS text, class AS label, rowid AS by FROM mail"
+    assert [row.slices for row in query(mail, sql, slice_columns=["by"])] == [("1",), ("2",)]
+
+
+def test_a_value_to_slice_by_is_text_as_any_other(tmp_path: Path) -> None:
+    file = tmp_path / "x.csv"
+    file.write_bytes(b"text,label,by\na,ham,b\0\n")
+    with pytest.raises(DataError, match="row 1 holds a NUL character"):
+        list(read_rows(file, declared(file, slice_columns=["by"])))
+
+
 UNGROUPED = {
     "x.csv": (
         b"text,label\na,ham\n",
@@ -339,6 +372,16 @@ def test_a_source_without_the_group_column_is_refused(
     content, problem = told
     write_folder(tmp_path, {name: content})
     assert refusal_of(tmp_path / Path(name).parts[0], group_column="by").startswith(problem)
+
+
+@pytest.mark.parametrize(("name", "told"), UNGROUPED.items(), ids=UNGROUPED)
+def test_a_source_without_a_column_to_slice_by_is_refused(
+    tmp_path: Path, name: str, told: tuple[bytes, str]
+) -> None:
+    content, problem = told
+    write_folder(tmp_path, {name: content})
+    refused = refusal_of(tmp_path / Path(name).parts[0], slice_columns=["by"])
+    assert refused.startswith(problem.replace("group_column", "slice_columns"))
 
 
 def test_a_group_that_is_no_text_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from configs.schema import Data, PipelineConfig, Schedule, Section, redact
+from configs.schema import Data, PipelineConfig, Schedule, redact
+from configs.section import Section
 
 LEAST: dict[str, Any] = {
     "name": "sms",
@@ -79,6 +80,8 @@ def test_every_stage_has_its_section() -> None:
         "RobustnessLimit",
         "Schedule",
         "Serving",
+        "SliceLimits",
+        "Slicing",
         "Split",
         "Training",
         "Validation",
