@@ -13,6 +13,7 @@ from configs.schema import PipelineConfig
 from flows import artifacts
 from flows.workers import prefect_workers
 from tasks.auditing import audit
+from tasks.baseline import baseline
 from tasks.building import build
 from tasks.challenging import challenge, remember_rows
 from tasks.comparing import compare, profile, remember_profile
@@ -82,9 +83,11 @@ def run_line(config: PipelineConfig) -> Outcome:
     artifacts.show_label_errors(config, suspects)
     sides = split(config, dataset, duplicates, suspects)
     artifacts.show_data(config, dataset, validation, duplicates, suspects, sides)
+    linear = baseline(config, sides)
+    artifacts.show(linear)
     checkpoint = finetune(config, sides)
     artifacts.show(checkpoint)
-    evaluation = evaluate(config, sides, checkpoint)
+    evaluation = evaluate(config, sides, checkpoint, linear)
     artifacts.show_evaluation(config, evaluation)
     rival = challenge(config, sides, evaluation) if config.gate.champion.min_gain else None
     if rival is not None:
@@ -93,7 +96,7 @@ def run_line(config: PipelineConfig) -> Outcome:
     decision = decide(config.gate, evidence)
     run = Run(
         config, dataset, validation, duplicates, change, suspects, sides, checkpoint, evaluation,
-        decision, challenge=rival,
+        decision, challenge=rival, baseline=linear,
     )  # fmt: skip
     artifacts.show_decision(config, run)
     if decision.action != "release":

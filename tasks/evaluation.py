@@ -13,33 +13,38 @@ from prefect.cache_policies import NO_CACHE
 
 from configs.errors import GateError
 from configs.schema import PipelineConfig
-from tasks.baseline import baseline_predictions
 from tasks.contests import contest_of
 from tasks.encoding import encode, load_tokenizer
 from tasks.figures import confusion_of, measure
+from tasks.linear import read_linear
 from tasks.manifests import CheckpointManifest, EvaluationReport, SplitManifest
 from tasks.process import run_worker
 from tasks.progress import report_progress
 from tasks.steps import require_whole, run_step
+from tasks.words import words
 from tasks.worker.spec import ScoreSpec
 
 
 def evaluate_candidate(
-    config: PipelineConfig, split: SplitManifest, checkpoint: CheckpointManifest
+    config: PipelineConfig,
+    split: SplitManifest,
+    checkpoint: CheckpointManifest,
+    baseline: CheckpointManifest,
 ) -> EvaluationReport:
     """Return figures with intervals of the candidate and of the baseline on the same test rows.
 
-    `predictions.parquet` has a line a test row: row, label, predicted, and one probability a label.
+    The candidate may be the baseline itself. `predictions.parquet` has a line a test row: row, label,
+    predicted, and one probability a label.
 
     Raises:
         TrainingError: if the scoring worker fails, with the end of its log.
-        StepError: if the split or the checkpoint was changed since it was made.
+        StepError: if the split or a checkpoint was changed since it was made.
         GateError: if the evaluation does not count its own predictions.
     """
-    require_whole(split, checkpoint)
+    require_whole(split, checkpoint, baseline)
 
     def produce(folder: Path) -> dict[str, Any]:
-        return _evaluate(config, split, checkpoint, folder)
+        return _evaluate(config, split, checkpoint, baseline, folder)
 
     report = run_step(
         "evaluate",
@@ -49,7 +54,11 @@ def evaluate_candidate(
             "max_length": config.training.max_length,
             "labels": config.data.label_names,
         },
-        parents={"split": split.digest, "checkpoint": checkpoint.digest},
+        parents={
+            "split": split.digest,
+            "checkpoint": checkpoint.digest,
+            "baseline": baseline.digest,
+        },
         produce=produce,
     )
     require_own_counts(split, report)
@@ -84,7 +93,11 @@ def require_own_counts(split: SplitManifest, report: EvaluationReport) -> None:
 
 
 def _evaluate(
-    config: PipelineConfig, split: SplitManifest, checkpoint: CheckpointManifest, folder: Path
+    config: PipelineConfig,
+    split: SplitManifest,
+    checkpoint: CheckpointManifest,
+    baseline: CheckpointManifest,
+    folder: Path,
 ) -> dict[str, Any]:
     labels = config.data.label_names
     test = pq.read_table(split.path("test.parquet"))
@@ -94,14 +107,15 @@ def _evaluate(
     predicted = probabilities.argmax(axis=1).astype(np.int64)
     _write_predictions(test, labels, predicted, probabilities, folder / "predictions.parquet")
     samples, seed = config.evaluation.bootstrap_samples, config.evaluation.seed
-    report_progress("evaluate", 0, None, "fitting the TF-IDF baseline")
-    baseline = _baseline(config, split, numbers, test["text"].to_pylist())
+    other = predicted
+    if checkpoint.digest != baseline.digest:
+        other = _logits(config, split, baseline, folder).argmax(axis=1).astype(np.int64)
     return {
         "rows": len(actual),
         "labels": labels,
         "figures": measure(predicted, actual, labels, samples, seed),
-        "baseline": measure(baseline, actual, labels, samples, seed),
-        "against_baseline": contest_of(actual, predicted, baseline),
+        "baseline": measure(other, actual, labels, samples, seed),
+        "against_baseline": contest_of(actual, predicted, other),
         "confusion": confusion_of(predicted, actual, len(labels)).tolist(),
         "bootstrap_samples": samples,
         "bootstrap_seed": seed,
@@ -110,8 +124,19 @@ def _evaluate(
 
 def _logits(
     config: PipelineConfig, split: SplitManifest, checkpoint: CheckpointManifest, folder: Path
+) -> NDArray[np.float32] | NDArray[np.float64]:
+    """Return a model's logits [n_test_rows, n_labels]."""
+    if checkpoint.kind == "transformer":
+        return _worker_logits(config, split, checkpoint, folder)
+    texts = pq.read_table(split.path("test.parquet"), columns=["text"])["text"].to_pylist()
+    model = read_linear(checkpoint.path("model"), len(config.data.label_names))
+    return model.logits(texts, words)
+
+
+def _worker_logits(
+    config: PipelineConfig, split: SplitManifest, checkpoint: CheckpointManifest, folder: Path
 ) -> NDArray[np.float32]:
-    """Return the candidate's logits [n_test_rows, n_labels], from the worker process."""
+    """Return a transformer's logits [n_test_rows, n_labels], from the worker process."""
     tokenizer = load_tokenizer(checkpoint.path("model"))
     rows, output = folder / "encoded", folder / "logits.npy"
     encode(
@@ -137,7 +162,7 @@ def _logits(
     return logits
 
 
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+def _softmax(logits: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.float64]:
     """Return probabilities of logits, both [n_rows, n_labels]."""
     wide = logits.astype(np.float64)
     powers = np.exp(wide - wide.max(axis=1, keepdims=True))
@@ -159,20 +184,6 @@ def _write_predictions(
         "probabilities": pa.array(probabilities.tolist(), pa.list_(pa.float64(), len(labels))),
     }
     pq.write_table(pa.table(columns), file)
-
-
-def _baseline(
-    config: PipelineConfig, split: SplitManifest, numbers: dict[str, int], test_texts: list[str]
-) -> NDArray[np.int64]:
-    train = pq.read_table(split.path("train.parquet"))
-    return baseline_predictions(
-        train["text"].to_pylist(),
-        [numbers[label] for label in train["label"].to_pylist()],
-        test_texts,
-        config.training.class_weights,
-        config.training.seed,
-        config.evaluation.baseline_stop_words,
-    )
 
 
 def _tell(event: dict[str, Any]) -> None:

@@ -149,8 +149,12 @@ class StepFigures(Record):
 
 
 class CheckpointManifest(Manifest):
-    """The candidate: `model/` with safetensors weights, config and tokenizer."""
+    """A model: `model/` with safetensors weights, config and tokenizer, or as `tasks.linear` has it.
 
+    A `linear` one has no base model, no epochs and no curve.
+    """
+
+    kind: Literal["transformer", "linear"] = "transformer"
     base_model: str
     base_model_digest: str
     parameters: int
@@ -199,6 +203,11 @@ class EvaluationReport(Manifest):
     confusion: tuple[tuple[int, ...], ...]
     bootstrap_samples: int
     bootstrap_seed: int
+
+    @property
+    def is_of_the_baseline(self) -> bool:
+        """Return whether the candidate is the baseline itself, so that nothing stands beside it."""
+        return self.parents.get("baseline", "none") == self.parents.get("checkpoint")
 
 
 class ChallengeReport(Manifest):

@@ -44,6 +44,7 @@ class Run:
     bento: BentoManifest | None = None
     proof: ProofReport | None = None
     challenge: ChallengeReport | None = None
+    baseline: CheckpointManifest | None = None
 
     @property
     def outcome(self) -> str:
@@ -65,6 +66,7 @@ class Run:
             "deduplicate": self.duplicates,
             "audit": self.label_errors,
             "split": self.split,
+            "baseline": self.baseline,
             "finetune": self.checkpoint,
             "evaluate": self.evaluation,
             "challenge": self.challenge,

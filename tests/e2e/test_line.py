@@ -27,6 +27,7 @@ from configs.errors import BentoError
 from configs.loading import load_config
 from configs.schema import Gate, PipelineConfig
 from tasks.auditing import find_label_errors
+from tasks.baseline import fit_baseline
 from tasks.building import build_bento
 from tasks.challenging import challenge_champion
 from tasks.digests import file_digest, folder_digest, value_digest
@@ -66,6 +67,7 @@ STAGES = (
     "profile",
     "audit",
     "split",
+    "baseline",
     "finetune",
     "evaluate",
     "build",
@@ -418,7 +420,7 @@ def test_a_second_run_reuses_every_step_says_so_and_releases_the_same_tag(
     assert printed_lines(again.stdout) == printed_lines(released.printed)
     after = {path: path.stat().st_mtime_ns for path in steps.glob("*/*/manifest.json")}
     assert after == before
-    assert len(after) == 10
+    assert len(after) == 11
     assert folder_digest(bento_of(released)) == bento
     assert (bento_of(released).parent / "latest").read_text() == bento_of(released).name
 
@@ -490,7 +492,7 @@ def made(homes: Path, released: ReleasedHomes) -> Made:
     suspects = find_label_errors(config, dataset, duplicates)
     split = split_rows(config, dataset, duplicates, suspects)
     checkpoint = fine_tune(config, split)
-    evaluation = evaluate_candidate(config, split, checkpoint)
+    evaluation = evaluate_candidate(config, split, checkpoint, fit_baseline(config, split))
     evidence = Evidence(evaluation=evaluation)
     decision = judge(config.gate, evidence)
     bento = build_bento(config, dataset, checkpoint, evidence, decision)
@@ -752,7 +754,7 @@ def test_markup_in_texts_labels_and_names_comes_out_as_text_in_the_report(
     suspects = find_label_errors(config, dataset, duplicates)
     split = split_rows(config, dataset, duplicates, suspects)
     checkpoint = fine_tune(config, split)
-    evaluation = evaluate_candidate(config, split, checkpoint)
+    evaluation = evaluate_candidate(config, split, checkpoint, fit_baseline(config, split))
     decision = judge(config.gate, Evidence(evaluation=evaluation))
     run = Run(
         config, dataset, validation, duplicates, None, suspects, split, checkpoint, evaluation,

@@ -25,6 +25,7 @@ from tables import as_made
 
 from configs.schema import PipelineConfig
 from tasks.auditing import SUSPECTS
+from tasks.baseline import fit_baseline
 from tasks.estimates import Z95
 from tasks.evaluation import evaluate_candidate
 from tasks.figures import confusion_of, measure
@@ -268,7 +269,7 @@ def test_the_stage_measures_the_candidate_and_the_baseline_on_the_same_rows(
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    report = evaluate_candidate(CONFIG, split, checkpoint)
+    report = evaluate_candidate(CONFIG, split, checkpoint, fit_baseline(CONFIG, split))
     assert set(report.files) == {"predictions.parquet"}
     assert {path.name for path in report.folder.iterdir()} == {
         "predictions.parquet", "manifest.json"
@@ -300,6 +301,21 @@ def test_the_stage_measures_the_candidate_and_the_baseline_on_the_same_rows(
     assert report.baseline["accuracy"].n == 30
     assert report.baseline["accuracy"].value is not None
     assert report.baseline["accuracy"].value > 0.8
+
+
+def test_the_baseline_as_the_candidate_is_measured_once_and_is_what_others_stand_beside(
+    homes: Path, split: SplitManifest, checkpoint: CheckpointManifest
+) -> None:
+    baseline = fit_baseline(CONFIG, split)
+    report = evaluate_candidate(CONFIG, split, baseline, baseline)
+    lines = pq.read_table(report.path("predictions.parquet"))
+    actual, predicted = lines["label"].to_pylist(), lines["predicted"].to_pylist()
+    assert report.is_of_the_baseline
+    assert report.figures == report.baseline
+    assert report.figures["accuracy"].value == pytest.approx(accuracy_score(actual, predicted))
+    model = evaluate_candidate(CONFIG, split, checkpoint, baseline)
+    assert not model.is_of_the_baseline
+    assert model.baseline == report.figures != model.figures
 
 
 def test_figures_stand_in_the_report_as_worked_out_by_hand(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from configs.errors import BentoError, ConfigError, EkibenError, StepError
 from configs.loading import load_config
 from configs.schema import Gate, PipelineConfig
 from tasks import building
+from tasks.baseline import fit_baseline
 from tasks.evaluation import evaluate_candidate
 from tasks.figures import estimates_of
 from tasks.gate import judge
@@ -114,11 +115,12 @@ class Line:
     dataset: DatasetManifest
     split: SplitManifest
     checkpoint: CheckpointManifest
+    baseline: CheckpointManifest
     evaluation: EvaluationReport
 
     def end(self) -> GateDecision:
         """Evaluate, decide and build as the pipeline does; return the decision."""
-        evaluation = evaluate_candidate(self.config, self.split, self.checkpoint)
+        evaluation = evaluate_candidate(self.config, self.split, self.checkpoint, self.baseline)
         evidence = Evidence(evaluation=evaluation)
         decision = judge(self.config.gate, evidence)
         self.build(evidence, decision)
@@ -151,9 +153,10 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Ite
         patch.setenv("BENTOML_HOME", str(folder / "bentoml"))
         split, checkpoint = split_in(folder / "split"), checkpoint_in(folder / "model", tiny_model)
         config = config_with(0.9)
+        baseline = fit_baseline(config, split)
         yield Line(
-            config, dataset_in(folder), split, checkpoint,
-            evaluate_candidate(config, split, checkpoint),
+            config, dataset_in(folder), split, checkpoint, baseline,
+            evaluate_candidate(config, split, checkpoint, baseline),
         )  # fmt: skip
 
 
@@ -167,9 +170,11 @@ def line(evaluated: Line, homes: Path) -> Line:
         manifest = getattr(evaluated, name)
         folder = shutil.copytree(manifest.folder, homes / manifest.folder.name)
         moved[name] = manifest.model_copy(update={"folder": folder})
-    place = evaluated.evaluation.folder.relative_to(home / "home")
-    evaluation = evaluated.evaluation.model_copy(update={"folder": homes / "ekiben_home" / place})
-    return replace(evaluated, evaluation=evaluation, **moved)
+    for name in ("baseline", "evaluation"):
+        manifest = getattr(evaluated, name)
+        folder = homes / "ekiben_home" / manifest.folder.relative_to(home / "home")
+        moved[name] = manifest.model_copy(update={"folder": folder})
+    return replace(evaluated, **moved)
 
 
 @pytest.fixture(autouse=True)
