@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.texts import Labelled, reuters_r8, sample, shipped
 from configs.schema import PipelineConfig
+from tasks.baseline import fit_baseline
 from tasks.digests import file_digests, value_digest
 from tasks.evaluation import evaluate_candidate
 from tasks.finetuning import fine_tune
@@ -55,7 +56,8 @@ def _pool(folder: Path, texts: Labelled, checkpoints: dict[str, tuple[int, int]]
         sides = {"train": train[:count], "validation": validation, "test": test}
         split = _split(folder / name, labels, sides)
         config = _config(labels, epochs)
-        report = evaluate_candidate(config, split, fine_tune(config, split))
+        checkpoint, baseline = fine_tune(config, split), fit_baseline(config, split)
+        report = evaluate_candidate(config, split, checkpoint, baseline)
         said = pq.read_table(report.path("predictions.parquet"))["predicted"].to_pylist()
         given[name] = _ids(said, labels)
     return Pool(labels, _ids([label for _, label in test], labels), given)

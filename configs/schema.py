@@ -457,12 +457,17 @@ class AverageLimit(Section):
 
 
 class BaselineRules(Section):
-    """What the candidate must gain over the baseline, on the same test rows."""
+    """What the candidate must gain over the baseline, on the same test rows, and what if not."""
 
     min_gain: dict[MetricName, GainLimit] = Field(
         default_factory=dict,
         description="Smallest gain by metric, such as accuracy: 0.01 or f1.macro: 0. A large model "
         "costs more to serve than the baseline does.",
+    )
+    release_instead: bool = Field(
+        False,
+        description="Where the model is not released, judge the baseline in its place and release "
+        "that if it passes.",
     )
 
 
@@ -528,6 +533,11 @@ class Gate(Section):
                 "no limit is set, so every model would pass; set one, such as accuracy: {min: 0.9}"
             )
         return self
+
+    @property
+    def of_the_baseline(self) -> "Gate":
+        """Return the gate that the baseline itself is judged by: without a rule of it beside itself."""
+        return self.model_copy(update={"baseline": BaselineRules()})
 
 
 class Serving(Section):

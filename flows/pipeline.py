@@ -22,7 +22,7 @@ from tasks.evaluation import evaluate
 from tasks.finetuning import finetune
 from tasks.gate import decide
 from tasks.ingest import ingest
-from tasks.manifests import Evidence, ReleaseRecord
+from tasks.manifests import EvaluationReport, Evidence, ReleaseRecord, SplitManifest
 from tasks.progress import listening
 from tasks.proving import prove
 from tasks.releasing import release
@@ -58,10 +58,11 @@ def pipeline(config: PipelineConfig) -> "State[Outcome]":
             outcome = run_line(config)
     except EkibenError as error:
         return Failed(message=str(error), data=error)
-    decision = outcome.run.decision
+    run = outcome.run
+    decision = run.chosen.decision
     assert decision is not None
     return Completed(
-        name=STATE_NAMES[decision.action], message="; ".join(decision.reasons), data=outcome
+        name=STATE_NAMES[decision.action], message="; ".join(run.reasons), data=outcome
     )
 
 
@@ -89,21 +90,29 @@ def run_line(config: PipelineConfig) -> Outcome:
     artifacts.show(checkpoint)
     evaluation = evaluate(config, sides, checkpoint, linear)
     artifacts.show_evaluation(config, evaluation)
-    rival = challenge(config, sides, evaluation) if config.gate.champion.min_gain else None
-    if rival is not None:
-        artifacts.show(rival)
-    evidence = Evidence(evaluation=evaluation, challenge=rival)
+    evidence = evidence_of(config, sides, evaluation)
     decision = decide(config.gate, evidence)
     run = Run(
         config, dataset, validation, duplicates, change, suspects, sides, checkpoint, evaluation,
-        decision, challenge=rival, baseline=linear,
+        decision, challenge=evidence.challenge, baseline=linear,
     )  # fmt: skip
     artifacts.show_decision(config, run)
+    if decision.action != "release" and config.gate.baseline.release_instead:
+        own = evidence_of(config, sides, evaluate(config, sides, linear, linear))
+        other = decide(config.gate, own)
+        trial = replace(
+            run, checkpoint=linear, evaluation=own.evaluation, challenge=own.challenge,
+            decision=other,
+        )  # fmt: skip
+        artifacts.show_decision(config, trial, "baseline-decision")
+        run = replace(run, instead=trial)
+        if other.action == "release":
+            checkpoint, evidence, decision = linear, own, other
     if decision.action != "release":
         return Outcome(run, artifacts.show_report(config, write_report(run)), None)
     bento = build(config, dataset, checkpoint, evidence, decision)
     artifacts.show(bento)
-    proof = prove(config, sides, evaluation, bento)
+    proof = prove(config, sides, evidence.evaluation, bento)
     artifacts.show(proof)
     run = replace(run, bento=bento, proof=proof)
     report = write_report(run)
@@ -111,3 +120,13 @@ def run_line(config: PipelineConfig) -> Outcome:
     remember_profile(record, seen)
     remember_rows(record, sides)
     return Outcome(run, artifacts.show_report(config, report), record)
+
+
+def evidence_of(
+    config: PipelineConfig, sides: SplitManifest, evaluation: EvaluationReport
+) -> Evidence:
+    """Return what the gate judges a model by: its evaluation, and the champion's if a rule asks."""
+    rival = challenge(config, sides, evaluation) if config.gate.champion.min_gain else None
+    if rival is not None:
+        artifacts.show(rival)
+    return Evidence(evaluation=evaluation, challenge=rival)

@@ -45,7 +45,8 @@ def build_bento(
 
     Raises:
         BentoError: if the decision is not to release, is not the gate's on this evidence, or is not
-            about this checkpoint; or if `bentoml build` fails.
+            about this checkpoint; if the config does not have the baseline released; or if `bentoml
+            build` fails.
         StepError: if checkpoint or evaluation were changed since they were made.
     """
     evaluation = evidence.evaluation
@@ -95,6 +96,11 @@ def _require_decision(
         raise BentoError(
             f"{config.name}: the decision is {decision.verdict!r}; only what is to be released is "
             "built"
+        )
+    if checkpoint.kind == "linear" and not config.gate.baseline.release_instead:
+        raise BentoError(
+            f"{config.name}: the baseline is not to be released; gate.baseline.release_instead is "
+            "false"
         )
     if decision != judge(config.gate, evidence):
         raise BentoError(

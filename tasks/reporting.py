@@ -45,14 +45,36 @@ class Run:
     proof: ProofReport | None = None
     challenge: ChallengeReport | None = None
     baseline: CheckpointManifest | None = None
+    instead: "Run | None" = None
+    """The same with the baseline in the model's place, where that is not released."""
+
+    @property
+    def chosen(self) -> "Run":
+        """Return the run by whose decision this one ends."""
+        other = self.instead
+        if other is None or other.decision is None or other.decision.action != "release":
+            return self
+        return other
 
     @property
     def outcome(self) -> str:
         """Return the one word at the top of the report."""
-        if self.decision is None:
+        decision = self.chosen.decision
+        if decision is None:
             return "valid data" if self.validation.passed else "invalid data"
         names = {"reject": "rejected", "hold": "undecided"}
-        return names.get(self.decision.action, "released" if self.proof else "passed")
+        return names.get(decision.action, "released" if self.proof else "passed")
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Return why the run ends as it does: the decision's reasons, and the baseline's."""
+        assert self.decision is not None
+        if self.instead is None or self.instead.decision is None:
+            return self.decision.reasons
+        own, other = "; ".join(self.decision.reasons), "; ".join(self.instead.decision.reasons)
+        if self.chosen is self:
+            return own, f"nor is the baseline released instead: {other}"
+        return f"the baseline is released instead: {other}", f"the model is not: {own}"
 
     def data_steps(self) -> list[DataStep]:
         """Return what each step of the data took or changed."""
@@ -70,6 +92,7 @@ class Run:
             "finetune": self.checkpoint,
             "evaluate": self.evaluation,
             "challenge": self.challenge,
+            "evaluate the baseline": self.instead and self.instead.evaluation,
             "build": self.bento,
             "prove": self.proof,
         }
@@ -162,4 +185,9 @@ def _plots(run: Run) -> dict[str, str]:
         drawn["confusion"] = plots.confusion(run.evaluation)
         if run.decision is not None:
             drawn |= plots.limits_by_scale(run.decision.rules, run.evaluation)
+    if run.instead is not None and run.instead.evaluation and run.instead.decision:
+        own = run.instead.evaluation
+        drawn["baseline_confusion"] = plots.confusion(own)
+        scales = plots.limits_by_scale(run.instead.decision.rules, own)
+        drawn |= {f"baseline_{name}": canvas for name, canvas in scales.items()}
     return {name: plots.as_svg(canvas) for name, canvas in drawn.items()}

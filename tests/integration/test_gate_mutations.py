@@ -22,7 +22,7 @@ from tables import as_made
 
 from configs.errors import BentoError, ConfigError, EkibenError, StepError
 from configs.loading import load_config
-from configs.schema import Gate, PipelineConfig
+from configs.schema import BaselineRules, Gate, PipelineConfig
 from tasks import building
 from tasks.baseline import fit_baseline
 from tasks.evaluation import evaluate_candidate
@@ -490,3 +490,21 @@ def test_a_rejected_model_is_not_built_directly(line: Line, built: list[str]) ->
     with pytest.raises(BentoError, match="only what is to be released is built"):
         building.build_bento(line.config, line.dataset, line.checkpoint, evidence, decision)
     assert built == []
+
+
+def test_a_baseline_is_built_only_where_the_config_has_it_released(
+    line: Line, built: list[str]
+) -> None:
+    config = config_with(0.01)
+    gate = config.gate.model_copy(update={"baseline": BaselineRules(release_instead=True)})
+    evaluation = evaluate_candidate(config, line.split, line.baseline, line.baseline)
+    own = replace(line, config=config, checkpoint=line.baseline)
+    evidence = Evidence(evaluation=evaluation)
+    decision = judge(gate, evidence)
+    with pytest.raises(BentoError, match="release_instead is false"):
+        own.build(evidence, decision)
+    assert built == []
+    allowed = replace(own, config=config.model_copy(update={"gate": gate}))
+    with pytest.raises(BentoError, match="came as far as bentoml build"):
+        allowed.build(evidence, decision)
+    assert len(built) == 1
