@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.texts import Labelled, reuters_r8, sample, shipped
 from configs.schema import PipelineConfig
+from tasks.baseline import fit_baseline
 from tasks.calibrating import calibrate_candidate
 from tasks.digests import file_digests, value_digest
 from tasks.evaluation import evaluate_candidate
@@ -58,7 +59,8 @@ def _pool(folder: Path, texts: Labelled, checkpoints: dict[str, tuple[int, int]]
         config = _config(labels, epochs)
         checkpoint = fine_tune(config, split)
         calibration = calibrate_candidate(config, split, checkpoint)
-        report = evaluate_candidate(config, split, checkpoint, calibration)
+        baseline = fit_baseline(config, split)
+        report = evaluate_candidate(config, split, checkpoint, calibration, baseline)
         said = pq.read_table(report.path("predictions.parquet"))["predicted"].to_pylist()
         given[name] = _ids(said, labels)
     return Pool(labels, _ids([label for _, label in test], labels), given)

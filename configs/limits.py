@@ -65,12 +65,17 @@ class SliceLimits(Limits):
 
 
 class BaselineRules(Section):
-    """What the candidate must gain over the baseline, on the same test rows."""
+    """What the candidate must gain over the baseline, on the same test rows, and what if not."""
 
     min_gain: dict[MetricName, GainLimit] = Field(
         default_factory=dict,
         description="Smallest gain by metric, such as accuracy: 0.01 or f1.macro: 0. A large model "
         "costs more to serve than the baseline does.",
+    )
+    release_instead: bool = Field(
+        False,
+        description="Where the model is not released, judge the baseline in its place and release "
+        "that if it passes.",
     )
 
 

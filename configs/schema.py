@@ -558,6 +558,11 @@ class Gate(Limits):
             )
         return self
 
+    @property
+    def of_the_baseline(self) -> "Gate":
+        """Return the gate that the baseline itself is judged by: without a rule of it beside itself."""
+        return self.model_copy(update={"baseline": BaselineRules()})
+
 
 class Serving(Section):
     """Stages build and prove: what the service accepts, and how hard it is tried first."""

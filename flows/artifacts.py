@@ -232,10 +232,11 @@ def show_slices(config: PipelineConfig, report: EvaluationReport) -> None:
     )
 
 
-def show_decision(config: PipelineConfig, run: Run) -> None:
+def show_decision(config: PipelineConfig, run: Run, key: str = "decision") -> None:
     """Log the decision and publish it with its reasons and plots as markdown."""
     assert run.decision is not None and run.evaluation is not None and run.checkpoint is not None
-    show(run.decision)
+    judged = "the baseline in its place: " if run.evaluation.is_of_the_baseline else ""
+    log.info("%s%s", judged, summary(run.decision))
     rows = [
         f"| {rule.metric} | {figure_text(rule.figure)} | {rule.figure.n if rule.figure else ''} "
         f"| {'at most ' if rule.at_most else ''}{rule.limit:g} | **{rule.verdict}** |"
@@ -250,12 +251,13 @@ def show_decision(config: PipelineConfig, run: Run) -> None:
         "Confidence and share right": plots.reliability(run.evaluation),
         "Precision when sure": plots.coverage(run.evaluation),
         "Precision and recall": plots.precision_recall(read_predictions(run.evaluation)),
-        "Training curve": plots.training_curve(run.checkpoint),
     }
     if figures := slice_figures(run.evaluation):
         drawn["Slices"] = plots.slices(figures, run.evaluation.figures["accuracy"])
+    if run.checkpoint.epochs:
+        drawn["Training curve"] = plots.training_curve(run.checkpoint)
     parts = [
-        f"# {config.name}: {run.decision.verdict}",
+        f"# {config.name}: {judged}{run.decision.verdict}",
         *(f"- {reason}" for reason in run.decision.reasons),
         "",
         "| metric | value [95% interval] | n | limit | verdict |",
@@ -265,7 +267,7 @@ def show_decision(config: PipelineConfig, run: Run) -> None:
         *(f"### {title}\n\n![{title}]({_image(canvas)})\n" for title, canvas in drawn.items()),
     ]
     create_markdown_artifact(
-        "\n".join(parts), key=_key(config, "decision"), description=summary(run.decision)
+        "\n".join(parts), key=_key(config, key), description=summary(run.decision)
     )
 
 

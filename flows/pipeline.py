@@ -13,9 +13,10 @@ from configs.schema import PipelineConfig
 from flows import artifacts
 from flows.workers import prefect_workers
 from tasks.auditing import audit
+from tasks.baseline import baseline
 from tasks.building import build
 from tasks.calibrating import calibrate
-from tasks.cases import read_cases
+from tasks.cases import Cases, read_cases
 from tasks.challenging import challenge, remember_rows
 from tasks.comparing import compare, profile, remember_profile
 from tasks.duplicates import deduplicate
@@ -23,7 +24,7 @@ from tasks.evaluation import evaluate
 from tasks.finetuning import finetune
 from tasks.gate import decide
 from tasks.ingest import ingest
-from tasks.manifests import Evidence, ReleaseRecord
+from tasks.manifests import CheckpointManifest, ReleaseRecord
 from tasks.probing import probe
 from tasks.progress import listening
 from tasks.proving import prove
@@ -60,10 +61,9 @@ def pipeline(config: PipelineConfig) -> "State[Outcome]":
             outcome = run_line(config)
     except EkibenError as error:
         return Failed(message=str(error), data=error)
-    decision = outcome.run.decision
-    assert decision is not None
+    run = outcome.run
     return Completed(
-        name=STATE_NAMES[decision.action], message="; ".join(decision.reasons), data=outcome
+        name=STATE_NAMES[run.chosen.decided.action], message="; ".join(run.reasons), data=outcome
     )
 
 
@@ -86,34 +86,48 @@ def run_line(config: PipelineConfig) -> Outcome:
     artifacts.show_label_errors(config, suspects)
     sides = split(config, dataset, duplicates, suspects)
     artifacts.show_data(config, dataset, validation, duplicates, suspects, sides)
+    linear = baseline(config, sides)
+    artifacts.show(linear)
     checkpoint = finetune(config, sides)
     artifacts.show(checkpoint)
-    calibration = calibrate(config, sides, checkpoint)
+    run = Run(config, dataset, validation, duplicates, change, suspects, sides, baseline=linear)
+    run = tried(run, checkpoint, cases)
+    artifacts.show_decision(config, run)
+    if run.decided.action != "release" and config.gate.baseline.release_instead:
+        other = tried(run, linear, cases)
+        artifacts.show_decision(config, other, "baseline-decision")
+        run = replace(run, instead=other)
+    own = run.chosen
+    if own.decided.action != "release":
+        return Outcome(run, artifacts.show_report(config, write_report(run)), None)
+    bento = build(config, dataset, own.candidate, own.evidence, own.decided)
+    artifacts.show(bento)
+    proof = prove(config, sides, own.evidence.evaluation, bento)
+    artifacts.show(proof)
+    run = replace(run, bento=bento, proof=proof)
+    report = write_report(run)
+    record = release(config, own.decided, bento, proof, report)
+    remember_profile(record, seen)
+    remember_rows(record, sides)
+    return Outcome(run, artifacts.show_report(config, report), record)
+
+
+def tried(run: Run, model: CheckpointManifest, cases: Cases | None) -> Run:
+    """Take one model through all that its decision rests on, and decide."""
+    config, sides, linear = run.config, run.split, run.baseline
+    assert sides is not None and linear is not None
+    calibration = calibrate(config, sides, model)
     artifacts.show(calibration)
-    evaluation = evaluate(config, sides, checkpoint, calibration)
+    evaluation = evaluate(config, sides, model, calibration, linear)
     artifacts.show_evaluation(config, evaluation)
     artifacts.show_slices(config, evaluation)
     rival = challenge(config, sides, evaluation) if config.gate.champion.min_gain else None
     if rival is not None:
         artifacts.show(rival)
-    probed = probe(config, sides, checkpoint, evaluation, cases)
+    probed = probe(config, sides, model, evaluation, cases)
     artifacts.show_probe(config, probed)
-    evidence = Evidence(evaluation=evaluation, challenge=rival, probe=probed)
-    decision = decide(config.gate, evidence)
-    run = Run(
-        config, dataset, validation, duplicates, change, suspects, sides, checkpoint, evaluation,
-        decision, challenge=rival, calibration=calibration, probe=probed,
+    run = replace(
+        run, checkpoint=model, calibration=calibration, evaluation=evaluation, challenge=rival,
+        probe=probed,
     )  # fmt: skip
-    artifacts.show_decision(config, run)
-    if decision.action != "release":
-        return Outcome(run, artifacts.show_report(config, write_report(run)), None)
-    bento = build(config, dataset, checkpoint, evidence, decision)
-    artifacts.show(bento)
-    proof = prove(config, sides, evaluation, bento)
-    artifacts.show(proof)
-    run = replace(run, bento=bento, proof=proof)
-    report = write_report(run)
-    record = release(config, decision, bento, proof, report)
-    remember_profile(record, seen)
-    remember_rows(record, sides)
-    return Outcome(run, artifacts.show_report(config, report), record)
+    return replace(run, decision=decide(config.gate, run.evidence))

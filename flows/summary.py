@@ -88,6 +88,11 @@ def _(manifest: SplitManifest) -> str:
 
 @summary.register
 def _(manifest: CheckpointManifest) -> str:
+    if manifest.kind == "linear":
+        return (
+            f"baseline: TF-IDF and logistic regression of {manifest.parameters:,} parameters, "
+            f"{manifest.seconds:.1f} s"
+        )
     return (
         f"finetune: {manifest.parameters / 1e6:.1f} M parameters on {manifest.device} "
         f"({manifest.precision}), best of {len(manifest.epochs)} epochs is {manifest.best_epoch}, "
@@ -136,7 +141,7 @@ def _(decision: GateDecision) -> str:
 
 @summary.register
 def _(manifest: BentoManifest) -> str:
-    return f"build: {manifest.tag}, {manifest.size_bytes / 1e6:.0f} MB"
+    return f"build: {manifest.tag}, {manifest.size_bytes / 1e6:.1f} MB"
 
 
 @summary.register

@@ -93,12 +93,18 @@ def ask(question: str, default: str | None, allowed: list[str]) -> str:
 
 
 def print_decision(console: Console, run: Run) -> None:
-    """Print the decision: metric, value, 95% interval, n, limit, verdict, and the baseline beside."""
+    """Print the decision: metric, value, 95% interval, n, limit, verdict, and the baseline beside.
+
+    Where the baseline was judged in the model's place, its own decision follows.
+    """
     assert run.decision is not None and run.evaluation is not None
-    title = f"{run.config.name}: {run.decision.verdict}"
+    is_baseline = run.evaluation.is_of_the_baseline
+    judged = "the baseline in its place: " if is_baseline else ""
+    title = f"{run.config.name}: {judged}{run.decision.verdict}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     champion = {} if run.challenge is None else run.challenge.figures
-    others = {"baseline": run.evaluation.baseline} | ({"champion": champion} if champion else {})
+    others = {} if is_baseline else {"baseline": run.evaluation.baseline}
+    others |= {"champion": champion} if champion else {}
     for heading in ("metric", "value", "95% interval", "n", "limit", "verdict", *others):
         left = heading in ("metric", "verdict")
         table.add_column(heading, justify="left" if left else "right", no_wrap=True)
@@ -112,6 +118,8 @@ def print_decision(console: Console, run: Run) -> None:
             *(_value(figures.get(rule.metric)) for figures in others.values()),
         )
     console.print(table)
+    if run.instead is not None:
+        print_decision(console, run.instead)
 
 
 def _value(figure: Figure | None) -> str:

@@ -25,10 +25,11 @@ from tasks.manifests import (
     GateDecision,
 )
 from tasks.process import environment_with, tail
-from tasks.requirements import serving_requirements, serving_roots
+from tasks.requirements import MODULES_OF, serving_requirements, serving_roots
 from tasks.steps import require_whole, run_step, write_json
 
 SERVICE = Path(__file__).resolve().parent.parent / "bentos" / "text_classifier"
+_MODELS = {"transformer": "a fine-tuned transformer", "linear": "TF-IDF and logistic regression"}
 
 
 def build_bento(
@@ -44,7 +45,8 @@ def build_bento(
 
     Raises:
         BentoError: if the decision is not to release, is not the gate's on this evidence, or is not
-            about this checkpoint; or if `bentoml build` fails.
+            about this checkpoint; if the config does not have the baseline released; or if `bentoml
+            build` fails.
         StepError: if checkpoint or evaluation were changed since they were made.
     """
     evaluation = evidence.evaluation
@@ -55,7 +57,7 @@ def build_bento(
         "evaluation": evaluation.digest,
         "decision": value_digest(decision.model_dump(mode="json")),
     }
-    requirements = serving_requirements(serving_roots(config.data))
+    requirements = serving_requirements(serving_roots(config.data, checkpoint.kind))
     section = {
         "name": config.name,
         "serving": config.serving.model_dump(mode="json", exclude={"proof_rows"}),
@@ -95,6 +97,11 @@ def _require_decision(
             f"{config.name}: the decision is {decision.verdict!r}; only what is to be released is "
             "built"
         )
+    if checkpoint.kind == "linear" and not config.gate.baseline.release_instead:
+        raise BentoError(
+            f"{config.name}: the baseline is not to be released; gate.baseline.release_instead is "
+            "false"
+        )
     if decision != judge(config.gate, evidence):
         raise BentoError(
             f"{config.name}: the gate does not come to the decision {decision.verdict!r} on this "
@@ -116,8 +123,10 @@ def _require_decision(
 def _lay_out(context: Path, checkpoint: CheckpointManifest, requirements: tuple[str, ...]) -> None:
     """Lay the service and the model folder side by side, as they will lie in the Bento."""
     context.mkdir()
+    others = [name for kind in MODULES_OF if kind != checkpoint.kind for name in MODULES_OF[kind]]
     for source in sorted(SERVICE.glob("*.py")):
-        shutil.copyfile(source, context / source.name)
+        if source.name not in others:
+            shutil.copyfile(source, context / source.name)
     shutil.copytree(checkpoint.path("model"), context / "model")
     (context / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
 
@@ -131,13 +140,13 @@ def _card(
     decision: GateDecision,
 ) -> dict[str, Any]:
     """Return what the service must know: labels, limits, cleaning, privacy, and why it passed."""
-    tokenizer = load_tokenizer(checkpoint.path("model"))
     return {
         "pipeline": config.name,
         "tag": tag,
+        "kind": checkpoint.kind,
+        "base_model": checkpoint.base_model,
         "labels": list(config.data.label_names),
-        "max_length": config.training.max_length,
-        "pad_token_id": int(tokenizer.pad_token_id),
+        **_window(config, checkpoint),
         "max_texts": config.serving.max_texts,
         "max_characters": config.serving.max_characters,
         "cleaning": config.data.cleaning.model_dump(mode="json"),
@@ -147,6 +156,17 @@ def _card(
         "decision": decision.model_dump(mode="json"),
         "test_rows": evaluation.rows,
         "digests": parents,
+    }
+
+
+def _window(config: PipelineConfig, checkpoint: CheckpointManifest) -> dict[str, int | None]:
+    """Return how many tokens of a text are read, and what pads a shorter one."""
+    if checkpoint.kind == "linear":
+        return {"max_length": None, "pad_token_id": None}
+    tokenizer = load_tokenizer(checkpoint.path("model"))
+    return {
+        "max_length": config.training.max_length,
+        "pad_token_id": int(tokenizer.pad_token_id),
     }
 
 
@@ -160,7 +180,7 @@ def _about(card: dict[str, Any]) -> str:
     lines = [
         f"# {card['tag']}",
         "",
-        f"Classifies a text as {', '.join(card['labels'])}.",
+        f"Classifies a text as {', '.join(card['labels'])}, by {_MODELS[card['kind']]}.",
         _judged(card),
         "",
         "| metric | value | 95% interval | n | limit |",

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tasks.manifests import Scaling
 
-Logits = NDArray[np.float32]
+Logits = NDArray[np.float32] | NDArray[np.float64]
 Values = NDArray[np.float64]
 Method = Literal["temperature", "vector", "none"]
 COLDEST, HOTTEST = 0.05, 20.0  # temperatures; rows that are all right would ask for 0

@@ -14,8 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from configs.errors import GateError
 from configs.schema import PipelineConfig
 from tasks.abstention import selection_at, selections
-from tasks.baseline import baseline_predictions
-from tasks.calibration import probabilities_of, unscaled
+from tasks.calibration import Logits, probabilities_of, unscaled
 from tasks.contests import contest_of
 from tasks.figures import confusion_of, measure
 from tasks.manifests import (
@@ -24,7 +23,6 @@ from tasks.manifests import (
     EvaluationReport,
     SplitManifest,
 )
-from tasks.progress import report_progress
 from tasks.reliability import reliability_bins
 from tasks.scoring import class_ids, logits_of
 from tasks.slices import require_own_slices, slices_of
@@ -36,21 +34,22 @@ def evaluate_candidate(
     split: SplitManifest,
     checkpoint: CheckpointManifest,
     calibration: CalibrationManifest,
+    baseline: CheckpointManifest,
 ) -> EvaluationReport:
     """Return figures with intervals of the candidate and of the baseline on the same test rows.
 
-    `predictions.parquet` has a line a test row: row, label, predicted, and one probability a label,
-    calibrated as it will be served.
+    The candidate may be the baseline itself. `predictions.parquet` has a line a test row: row, label,
+    predicted, and one probability a label, calibrated as it will be served.
 
     Raises:
         TrainingError: if the scoring worker fails, with the end of its log.
-        StepError: if split, checkpoint or calibration was changed since it was made.
+        StepError: if split, calibration or a checkpoint was changed since it was made.
         GateError: if the evaluation does not count its own predictions.
     """
-    require_whole(split, checkpoint, calibration)
+    require_whole(split, checkpoint, calibration, baseline)
 
     def produce(folder: Path) -> dict[str, Any]:
-        return _evaluate(config, split, checkpoint, calibration, folder)
+        return _evaluate(config, split, checkpoint, calibration, baseline, folder)
 
     report = run_step(
         "evaluate",
@@ -65,6 +64,7 @@ def evaluate_candidate(
             "split": split.digest,
             "checkpoint": checkpoint.digest,
             "calibration": calibration.digest,
+            "baseline": baseline.digest,
         },
         produce=produce,
     )
@@ -121,6 +121,7 @@ def _evaluate(
     split: SplitManifest,
     checkpoint: CheckpointManifest,
     calibration: CalibrationManifest,
+    baseline: CheckpointManifest,
     folder: Path,
 ) -> dict[str, Any]:
     labels = config.data.label_names
@@ -131,14 +132,16 @@ def _evaluate(
     predicted = probabilities.argmax(axis=1).astype(np.int64)
     _write_predictions(test, labels, predicted, probabilities, folder / "predictions.parquet")
     samples, seed = config.evaluation.bootstrap_samples, config.evaluation.seed
-    report_progress("evaluate", 0, None, "fitting the TF-IDF baseline")
-    baseline = _baseline(config, split, test["text"].to_pylist())
+    other = predicted
+    if checkpoint.digest != baseline.digest:
+        scores = logits_of(config, split, "test", baseline, folder)
+        other = scores.argmax(axis=1).astype(np.int64)
     return {
         "rows": len(actual),
         "labels": labels,
         "figures": measure(predicted, actual, labels, samples, seed),
-        "baseline": measure(baseline, actual, labels, samples, seed),
-        "against_baseline": contest_of(actual, predicted, baseline),
+        "baseline": measure(other, actual, labels, samples, seed),
+        "against_baseline": contest_of(actual, predicted, other),
         "confusion": confusion_of(predicted, actual, len(labels)).tolist(),
         "bootstrap_samples": samples,
         "bootstrap_seed": seed,
@@ -151,7 +154,7 @@ def _evaluate(
 def _confidence(
     config: PipelineConfig,
     calibration: CalibrationManifest,
-    logits: NDArray[np.float32],
+    logits: Logits,
     probabilities: NDArray[np.float64],
     actual: NDArray[np.int64],
 ) -> dict[str, Any]:
@@ -182,20 +185,6 @@ def _write_predictions(
         "probabilities": pa.array(probabilities.tolist(), pa.list_(pa.float64(), len(labels))),
     }
     pq.write_table(pa.table(columns), file)
-
-
-def _baseline(
-    config: PipelineConfig, split: SplitManifest, test_texts: list[str]
-) -> NDArray[np.int64]:
-    train = pq.read_table(split.path("train.parquet"), columns=["text"])
-    return baseline_predictions(
-        train["text"].to_pylist(),
-        class_ids(config, split, "train").tolist(),
-        test_texts,
-        config.training.class_weights,
-        config.training.seed,
-        config.evaluation.baseline_stop_words,
-    )
 
 
 evaluate = task(name="evaluate", task_run_name="evaluate", cache_policy=NO_CACHE)(

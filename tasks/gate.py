@@ -52,6 +52,8 @@ def judge(gate: Gate, evidence: Evidence) -> GateDecision:
     Raises:
         GateError: if the evaluation has no rows, or contradicts its own confusion matrix.
     """
+    if evidence.evaluation.is_of_the_baseline:
+        gate = gate.of_the_baseline
     asked = tuple(questions_of(gate, evidence))
     distances = {
         question.name: distance

@@ -149,8 +149,12 @@ class StepFigures(Record):
 
 
 class CheckpointManifest(Manifest):
-    """The candidate: `model/` with safetensors weights, config and tokenizer."""
+    """A model: `model/` with safetensors weights, config and tokenizer, or as `tasks.linear` has it.
 
+    A `linear` one has no base model, no epochs and no curve.
+    """
+
+    kind: Literal["transformer", "linear"] = "transformer"
     base_model: str
     base_model_digest: str
     parameters: int
@@ -274,6 +278,11 @@ class EvaluationReport(Manifest):
     selections: tuple[Selection, ...] = ()
     abstention: Selection | None = None
     slices: tuple[SliceCounts, ...] = ()
+
+    @property
+    def is_of_the_baseline(self) -> bool:
+        """Return whether the candidate is the baseline itself, so that nothing stands beside it."""
+        return self.parents.get("baseline", "none") == self.parents.get("checkpoint")
 
 
 class ChallengeReport(Manifest):

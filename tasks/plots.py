@@ -189,7 +189,7 @@ def limits(rules: Sequence[RuleVerdict], report: EvaluationReport) -> "Canvas":
             label=_once("limit", line),
         )
         other = report.baseline.get(rule.metric)
-        if other is not None and other.value is not None:
+        if other is not None and other.value is not None and not report.is_of_the_baseline:
             axes.plot(
                 other.value,
                 line,

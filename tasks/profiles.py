@@ -18,7 +18,7 @@ from pydantic import Field
 
 from tasks.fingerprints import fingerprints
 from tasks.manifests import Record
-from tasks.scripts import IDEOGRAPHS
+from tasks.words import IDEOGRAPHS
 
 LENGTH_BINS = 81
 WORD_BUCKETS = 1 << 12  # as many as the top 12 bits of a hash tell apart

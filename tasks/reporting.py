@@ -17,6 +17,7 @@ from tasks.manifests import (
     DatasetManifest,
     DuplicateReport,
     EvaluationReport,
+    Evidence,
     Figure,
     GateDecision,
     LabelReport,
@@ -54,14 +55,55 @@ class Run:
     challenge: ChallengeReport | None = None
     calibration: CalibrationManifest | None = None
     probe: ProbeReport | None = None
+    baseline: CheckpointManifest | None = None
+    instead: "Run | None" = None
+    """The same with the baseline in the model's place, where that is not released."""
+
+    @property
+    def chosen(self) -> "Run":
+        """Return the run by whose decision this one ends."""
+        other = self.instead
+        if other is None or other.decision is None or other.decision.action != "release":
+            return self
+        return other
+
+    @property
+    def evidence(self) -> Evidence:
+        """Return all that the decision is made on."""
+        assert self.evaluation is not None
+        return Evidence(evaluation=self.evaluation, challenge=self.challenge, probe=self.probe)
+
+    @property
+    def candidate(self) -> CheckpointManifest:
+        """Return the model that is judged."""
+        assert self.checkpoint is not None
+        return self.checkpoint
+
+    @property
+    def decided(self) -> GateDecision:
+        """Return the decision on it."""
+        assert self.decision is not None
+        return self.decision
 
     @property
     def outcome(self) -> str:
         """Return the one word at the top of the report."""
-        if self.decision is None:
+        decision = self.chosen.decision
+        if decision is None:
             return "valid data" if self.validation.passed else "invalid data"
         names = {"reject": "rejected", "hold": "undecided"}
-        return names.get(self.decision.action, "released" if self.proof else "passed")
+        return names.get(decision.action, "released" if self.proof else "passed")
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Return why the run ends as it does: the decision's reasons, and the baseline's."""
+        assert self.decision is not None
+        if self.instead is None or self.instead.decision is None:
+            return self.decision.reasons
+        own, other = "; ".join(self.decision.reasons), "; ".join(self.instead.decision.reasons)
+        if self.chosen is self:
+            return own, f"nor is the baseline released instead: {other}"
+        return f"the baseline is released instead: {other}", f"the model is not: {own}"
 
     def data_steps(self) -> list[DataStep]:
         """Return what each step of the data took or changed."""
@@ -75,11 +117,13 @@ class Run:
             "deduplicate": self.duplicates,
             "audit": self.label_errors,
             "split": self.split,
+            "baseline": self.baseline,
             "finetune": self.checkpoint,
             "calibrate": self.calibration,
             "evaluate": self.evaluation,
             "challenge": self.challenge,
             "probe": self.probe,
+            "evaluate the baseline": self.instead and self.instead.evaluation,
             "build": self.bento,
             "prove": self.proof,
         }
@@ -221,4 +265,9 @@ def _plots(run: Run) -> dict[str, str]:
             drawn["slices"] = plots.slices(figures, run.evaluation.figures["accuracy"])
         if run.decision is not None:
             drawn |= plots.limits_by_scale(run.decision.rules, run.evaluation)
+    if run.instead is not None and run.instead.evaluation and run.instead.decision:
+        own = run.instead.evaluation
+        drawn["baseline_confusion"] = plots.confusion(own)
+        scales = plots.limits_by_scale(run.instead.decision.rules, own)
+        drawn |= {f"baseline_{name}": canvas for name, canvas in scales.items()}
     return {name: plots.as_svg(canvas) for name, canvas in drawn.items()}

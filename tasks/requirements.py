@@ -8,10 +8,16 @@ from packaging.utils import canonicalize_name
 from configs.errors import BentoError
 from configs.schema import Data
 
-SERVING_ROOTS = ("bentoml", "torch", "transformers", "safetensors", "numpy", "pydantic")
+SERVING_ROOTS = {
+    "transformer": ("bentoml", "torch", "transformers", "safetensors", "numpy", "pydantic"),
+    "linear": ("bentoml", "safetensors", "numpy", "pydantic", "rjieba"),  # which cuts Chinese
+}
+"""What serving a model of each kind needs, whatever its texts are."""
+MODULES_OF = {"transformer": ("transformer.py",), "linear": ("linear.py", "words.py")}
+"""Modules of the service that models of one kind need alone."""
 
 
-def serving_roots(data: Data) -> tuple[str, ...]:
+def serving_roots(data: Data, kind: str) -> tuple[str, ...]:
     """Return what serving needs, with the libraries that this cleaning and masking call."""
     masked = set(data.privacy.mask)
     needed = {
@@ -20,10 +26,10 @@ def serving_roots(data: Data) -> tuple[str, ...]:
         "pypinyin": data.cleaning.pinyin,
         "python-stdnum": bool(masked & {"card", "iban", "national_id"}),
     }
-    return (*SERVING_ROOTS, *(name for name, is_needed in needed.items() if is_needed))
+    return (*SERVING_ROOTS[kind], *(name for name, is_needed in needed.items() if is_needed))
 
 
-def serving_requirements(roots: tuple[str, ...] = SERVING_ROOTS) -> tuple[str, ...]:
+def serving_requirements(roots: tuple[str, ...]) -> tuple[str, ...]:
     """Return `name==version` for the roots and all they need here, sorted; no index is asked.
 
     A build's local label (`2.13.0+cpu`) is left out, since an index holds the plain version.

@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 
 from configs.errors import TrainingError
 from configs.schema import PipelineConfig
+from tasks.calibration import Logits
 from tasks.encoding import encode, load_tokenizer
+from tasks.linear import read_linear
 from tasks.manifests import CheckpointManifest, SplitManifest
 from tasks.process import run_worker
 from tasks.progress import report_progress
+from tasks.words import words
 from tasks.worker.spec import ScoreSpec
 
 
@@ -23,7 +26,7 @@ def logits_of(
     side: str,
     checkpoint: CheckpointManifest,
     folder: Path,
-) -> NDArray[np.float32]:
+) -> Logits:
     """Return logits [n_rows, n_labels] of one side, in its order; `folder` is left as it was.
 
     Raises:
@@ -34,12 +37,28 @@ def logits_of(
 
 def score(
     config: PipelineConfig, checkpoint: CheckpointManifest, parquet: Path, folder: Path, told: str
-) -> NDArray[np.float32]:
+) -> Logits:
     """Return logits [n_rows, n_labels] of a file of texts and labels; `told` names its rows.
 
     Raises:
         TrainingError: if the worker fails, with the end of its log, or a logit is not finite.
     """
+    if checkpoint.kind == "linear":
+        texts = pq.read_table(parquet, columns=["text"])["text"].to_pylist()
+        model = read_linear(checkpoint.path("model"), len(config.data.label_names))
+        return model.logits(texts, words)
+    logits = _of_the_worker(config, checkpoint, parquet, folder, told)
+    if not np.isfinite(logits).all():
+        raise TrainingError(
+            f"the checkpoint {checkpoint.path('model')} gives logits that are no finite numbers, so "
+            "its training diverged; lower training.learning_rate"
+        )
+    return logits
+
+
+def _of_the_worker(
+    config: PipelineConfig, checkpoint: CheckpointManifest, parquet: Path, folder: Path, told: str
+) -> NDArray[np.float32]:
     tokenizer = load_tokenizer(checkpoint.path("model"))
 
     def tell(event: dict[str, Any]) -> None:
@@ -61,11 +80,6 @@ def score(
         spec.write(asked)
         run_worker("score", asked, tell)
         logits: NDArray[np.float32] = np.load(output)
-    if not np.isfinite(logits).all():
-        raise TrainingError(
-            f"the checkpoint {checkpoint.path('model')} gives logits that are no finite numbers, so "
-            "its training diverged; lower training.learning_rate"
-        )
     return logits
 
 

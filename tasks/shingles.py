@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash
 
-from tasks.scripts import IDEOGRAPHS, letters
+from tasks.words import IDEOGRAPHS, letters
 
 BANDS, ROWS_A_BAND = 5, 6
 """Two texts share a band with probability 1 - (1 - j^6)^5 at Jaccard index j: 0.977 at 0.9."""

@@ -84,6 +84,8 @@ class Classification(BaseModel):
     unsure: bool = Field(description=_unsure())
     truncated: bool = Field(
         description=f"Whether the text was longer than the {CARD['max_length']} tokens read."
+        if CARD["max_length"]
+        else "Always false: every text is read whole."
     )
     model: str = Field(
         description="Tag of the Bento that answered.", json_schema_extra={"example": CARD["tag"]}

@@ -27,6 +27,7 @@ from configs.errors import BentoError
 from configs.loading import load_config
 from configs.schema import Gate, PipelineConfig
 from tasks.auditing import find_label_errors
+from tasks.baseline import fit_baseline
 from tasks.building import build_bento
 from tasks.calibrating import calibrate_candidate
 from tasks.challenging import challenge_champion
@@ -68,6 +69,7 @@ STAGES = (
     "profile",
     "audit",
     "split",
+    "baseline",
     "finetune",
     "calibrate",
     "evaluate",
@@ -495,7 +497,8 @@ def made(homes: Path, released: ReleasedHomes) -> Made:
     split = split_rows(config, dataset, duplicates, suspects)
     checkpoint = fine_tune(config, split)
     calibration = calibrate_candidate(config, split, checkpoint)
-    evaluation = evaluate_candidate(config, split, checkpoint, calibration)
+    baseline = fit_baseline(config, split)
+    evaluation = evaluate_candidate(config, split, checkpoint, calibration, baseline)
     evidence = Evidence(evaluation=evaluation)
     decision = judge(config.gate, evidence)
     bento = build_bento(config, dataset, checkpoint, evidence, decision)
@@ -785,7 +788,8 @@ def test_markup_in_texts_labels_and_names_comes_out_as_text_in_the_report(
     split = split_rows(config, dataset, duplicates, suspects)
     checkpoint = fine_tune(config, split)
     calibration = calibrate_candidate(config, split, checkpoint)
-    evaluation = evaluate_candidate(config, split, checkpoint, calibration)
+    baseline = fit_baseline(config, split)
+    evaluation = evaluate_candidate(config, split, checkpoint, calibration, baseline)
     decision = judge(config.gate, Evidence(evaluation=evaluation))
     run = Run(
         config, dataset, validation, duplicates, None, suspects, split, checkpoint, evaluation,

@@ -29,6 +29,7 @@ from tables import as_made
 from configs.errors import GateError, TrainingError
 from configs.schema import Calibration, PipelineConfig
 from tasks.auditing import SUSPECTS
+from tasks.baseline import fit_baseline
 from tasks.calibrating import calibrate_candidate
 from tasks.estimates import Z95
 from tasks.evaluation import evaluate_candidate, require_own_counts
@@ -280,7 +281,7 @@ def test_the_stage_measures_the_candidate_and_the_baseline_on_the_same_rows(
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     calibration = calibrate_candidate(CONFIG, split, checkpoint)
-    report = evaluate_candidate(CONFIG, split, checkpoint, calibration)
+    report = evaluate_candidate(CONFIG, split, checkpoint, calibration, fit_baseline(CONFIG, split))
     assert set(report.files) == {"predictions.parquet"}
     assert {path.name for path in report.folder.iterdir()} == {
         "predictions.parquet", "manifest.json"
@@ -357,7 +358,7 @@ def test_what_was_calibrated_is_evaluated_and_is_what_the_service_answers(
     assert set(calibration.files) == set()
     assert calibration.rows == 20
     assert calibration.loss < calibration.loss_before
-    report = evaluate_candidate(config, split, checkpoint, calibration)
+    report = evaluate_candidate(config, split, checkpoint, calibration, fit_baseline(config, split))
     assert report.scaling == calibration.scaling
     assert [part.rows for part in report.reliability] == [6] * 5
     assert report.abstention is not None and calibration.abstention is not None
@@ -431,7 +432,7 @@ def test_the_stage_counts_the_slices_of_its_test_rows(
     (split.folder / MANIFEST).unlink()
     split = as_made(split)
     calibration = calibrate_candidate(SLICED, split, checkpoint)
-    report = evaluate_candidate(SLICED, split, checkpoint, calibration)
+    report = evaluate_candidate(SLICED, split, checkpoint, calibration, fit_baseline(CONFIG, split))
     of_rows = [
         {
             f"length={'0-19' if len(text) < 20 else '20-39' if len(text) < 40 else '40+'}",
@@ -456,7 +457,24 @@ def test_the_stage_counts_the_slices_of_its_test_rows(
     assert judge(SLICED.gate, Evidence(evaluation=changed))  # they still add up
     write_json(report.folder / MANIFEST, changed.model_dump(mode="json"))
     with pytest.raises(GateError, match="are not what its slices count; evaluate anew"):
-        evaluate_candidate(SLICED, split, checkpoint, calibration)
+        evaluate_candidate(SLICED, split, checkpoint, calibration, fit_baseline(CONFIG, split))
+
+
+def test_the_baseline_as_the_candidate_is_measured_once_and_is_what_others_stand_beside(
+    homes: Path, split: SplitManifest, checkpoint: CheckpointManifest
+) -> None:
+    baseline = fit_baseline(CONFIG, split)
+    own = calibrate_candidate(CONFIG, split, baseline)
+    report = evaluate_candidate(CONFIG, split, baseline, own, baseline)
+    lines = pq.read_table(report.path("predictions.parquet"))
+    actual, predicted = lines["label"].to_pylist(), lines["predicted"].to_pylist()
+    assert report.is_of_the_baseline
+    assert report.figures == report.baseline
+    assert report.figures["accuracy"].value == pytest.approx(accuracy_score(actual, predicted))
+    calibration = calibrate_candidate(CONFIG, split, checkpoint)
+    model = evaluate_candidate(CONFIG, split, checkpoint, calibration, baseline)
+    assert not model.is_of_the_baseline
+    assert model.baseline == report.figures != model.figures
 
 
 def test_figures_stand_in_the_report_as_worked_out_by_hand(tmp_path: Path) -> None:

@@ -21,9 +21,11 @@ from pydantic import ValidationError
 from tables import as_made
 
 from configs.errors import BentoError, ConfigError, EkibenError, StepError
+from configs.limits import BaselineRules
 from configs.loading import load_config
 from configs.schema import Gate, PipelineConfig, Robustness
 from tasks import building
+from tasks.baseline import fit_baseline
 from tasks.calibrating import calibrate_candidate
 from tasks.evaluation import evaluate_candidate
 from tasks.figures import estimates_of
@@ -117,11 +119,14 @@ class Line:
     split: SplitManifest
     checkpoint: CheckpointManifest
     calibration: CalibrationManifest
+    baseline: CheckpointManifest
     evaluation: EvaluationReport
 
     def end(self) -> GateDecision:
         """Evaluate, decide and build as the pipeline does; return the decision."""
-        evaluation = evaluate_candidate(self.config, self.split, self.checkpoint, self.calibration)
+        evaluation = evaluate_candidate(
+            self.config, self.split, self.checkpoint, self.calibration, self.baseline
+        )
         evidence = Evidence(evaluation=evaluation)
         decision = judge(self.config.gate, evidence)
         self.build(evidence, decision)
@@ -155,9 +160,10 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Ite
         split, checkpoint = split_in(folder / "split"), checkpoint_in(folder / "model", tiny_model)
         config = config_with(0.9)
         calibration = calibrate_candidate(config, split, checkpoint)
+        baseline = fit_baseline(config, split)
         yield Line(
-            config, dataset_in(folder), split, checkpoint, calibration,
-            evaluate_candidate(config, split, checkpoint, calibration),
+            config, dataset_in(folder), split, checkpoint, calibration, baseline,
+            evaluate_candidate(config, split, checkpoint, calibration, baseline),
         )  # fmt: skip
 
 
@@ -171,7 +177,7 @@ def line(evaluated: Line, homes: Path) -> Line:
         manifest = getattr(evaluated, name)
         folder = shutil.copytree(manifest.folder, homes / manifest.folder.name)
         moved[name] = manifest.model_copy(update={"folder": folder})
-    for name in ("calibration", "evaluation"):
+    for name in ("baseline", "calibration", "evaluation"):
         manifest = getattr(evaluated, name)
         place = homes / "ekiben_home" / manifest.folder.relative_to(home / "home")
         moved[name] = manifest.model_copy(update={"folder": place})
@@ -506,3 +512,22 @@ def test_a_probe_that_is_declared_and_left_out_builds_nothing(
     with pytest.raises(BentoError, match="robustness declares a probe, and the evidence has none"):
         replace(line, config=lenient).build(evidence, decision)
     assert built == []
+
+
+def test_a_baseline_is_built_only_where_the_config_has_it_released(
+    line: Line, built: list[str]
+) -> None:
+    config = config_with(0.01)
+    gate = config.gate.model_copy(update={"baseline": BaselineRules(release_instead=True)})
+    calibration = calibrate_candidate(config, line.split, line.baseline)
+    evaluation = evaluate_candidate(config, line.split, line.baseline, calibration, line.baseline)
+    own = replace(line, config=config, checkpoint=line.baseline)
+    evidence = Evidence(evaluation=evaluation)
+    decision = judge(gate, evidence)
+    with pytest.raises(BentoError, match="release_instead is false"):
+        own.build(evidence, decision)
+    assert built == []
+    allowed = replace(own, config=config.model_copy(update={"gate": gate}))
+    with pytest.raises(BentoError, match="came as far as bentoml build"):
+        allowed.build(evidence, decision)
+    assert len(built) == 1

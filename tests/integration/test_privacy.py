@@ -106,6 +106,7 @@ def test_the_service_masks_as_ingest_does_and_tells_no_value(homes: Path, tiny_m
     card = {
         "pipeline": "letters",
         "tag": "letters:1",
+        "kind": "transformer",
         "labels": ["ham", "spam"],
         "max_length": 64,
         "pad_token_id": 0,

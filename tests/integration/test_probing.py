@@ -10,6 +10,7 @@ import pytest
 from tables import as_made
 
 from configs.schema import PipelineConfig
+from tasks.baseline import fit_baseline
 from tasks.calibrating import calibrate_candidate
 from tasks.cases import read_cases, served
 from tasks.evaluation import evaluate_candidate
@@ -82,7 +83,8 @@ def evaluated(
 ) -> EvaluationReport:
     """Return the evaluation of the calibrated checkpoint."""
     calibration = calibrate_candidate(config, split, checkpoint)
-    return evaluate_candidate(config, split, checkpoint, calibration)
+    baseline = fit_baseline(config, split)
+    return evaluate_candidate(config, split, checkpoint, calibration, baseline)
 
 
 def labels_of(checkpoint: CheckpointManifest, texts: list[str]) -> list[str]:

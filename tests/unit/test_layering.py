@@ -11,7 +11,7 @@ import pytest
 from packages_at_hand import declared, installed
 
 from configs.schema import Data
-from tasks.requirements import serving_requirements, serving_roots
+from tasks.requirements import MODULES_OF, serving_requirements, serving_roots
 
 ROOT = Path(__file__).resolve().parents[2]
 HOUSE = ("configs", "tasks", "flows", "bentos")
@@ -134,9 +134,13 @@ def test_the_worker_imports_torch_transformers_safetensors_numpy_and_itself() ->
     assert tops == {"torch", "transformers", "safetensors", "numpy"}
 
 
-def third_party(folders: tuple[str, ...]) -> set[str]:
+def third_party(folders: tuple[str, ...], without: tuple[str, ...] = ()) -> set[str]:
     """Return the top-level packages from elsewhere that modules in the folders import."""
-    found = {found.top for found in IMPORTS if found.by.startswith(folders)}
+    found = {
+        found.top
+        for found in IMPORTS
+        if found.by.startswith(folders) and not found.by.endswith(without)
+    }
     own = {Path(file).stem for file in MODULES if file.startswith("bentos/")}  # side by side there
     return found - set(sys.stdlib_module_names) - set(HOUSE) - own
 
@@ -147,7 +151,8 @@ def test_what_is_imported_is_declared() -> None:
     assert {top for top in tops if not installed().get(top, set()) & known} == set()
 
 
-def test_a_bento_requires_what_its_service_imports() -> None:
+@pytest.mark.parametrize(("kind", "other"), [("transformer", "linear"), ("linear", "transformer")])
+def test_a_bento_requires_what_its_service_imports(kind: str, other: str) -> None:
     everything = Data.model_validate(
         {
             "uri": "rows.csv",
@@ -156,9 +161,10 @@ def test_a_bento_requires_what_its_service_imports() -> None:
             "privacy": {"mask": ["card", "phone"]},
         }
     )
-    lines = serving_requirements(serving_roots(everything))
+    lines = serving_requirements(serving_roots(everything, kind))
     required = {line.partition("==")[0] for line in lines}
-    tops = third_party(("bentos/",))
+    tops = third_party(("bentos/",), without=tuple(f"/{name}" for name in MODULES_OF[other]))
+    assert ("torch" in tops) == (kind == "transformer")
     assert {top for top in tops if not installed().get(top, set()) & required} == set()
 
 

@@ -309,4 +309,5 @@ def test_a_bento_requires_only_what_its_own_cleaning_and_masking_call(
     data = Data.model_validate(
         {"uri": "rows.csv", "labels": labels, "cleaning": cleaning, "privacy": privacy}
     )
-    assert set(serving_roots(data)) == {*SERVING_ROOTS, *roots}
+    for kind, own in SERVING_ROOTS.items():
+        assert set(serving_roots(data, kind)) == {*own, *roots}

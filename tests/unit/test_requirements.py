@@ -30,23 +30,38 @@ TRAINING_ALONE = {
 }
 
 
-def test_every_requirement_is_one_exact_version_of_an_index() -> None:
-    requirements = serving_requirements()
+@pytest.fixture(params=SERVING_ROOTS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Return a kind of model."""
+    return str(request.param)
+
+
+def test_every_requirement_is_one_exact_version_of_an_index(kind: str) -> None:
+    requirements = serving_requirements(SERVING_ROOTS[kind])
     assert [line for line in requirements if not re.fullmatch(r"[a-z0-9-]+==[\w.!]+", line)] == []
     names = [line.partition("==")[0] for line in requirements]
     assert names == sorted(set(names))
-    assert set(SERVING_ROOTS) <= set(names)
+    assert set(SERVING_ROOTS[kind]) <= set(names)
 
 
-def test_the_versions_are_those_installed_here() -> None:
-    for line in serving_requirements():
+def test_the_versions_are_those_installed_here(kind: str) -> None:
+    for line in serving_requirements(SERVING_ROOTS[kind]):
         name, _, number = line.partition("==")
         assert version(name).partition("+")[0] == number
 
 
-def test_no_requirement_serves_training_alone() -> None:
-    names = {line.partition("==")[0] for line in serving_requirements()}
-    assert names & TRAINING_ALONE == set()
+def names_for(kind: str) -> set[str]:
+    return {line.partition("==")[0] for line in serving_requirements(SERVING_ROOTS[kind])}
+
+
+def test_no_requirement_serves_training_alone(kind: str) -> None:
+    assert names_for(kind) & TRAINING_ALONE == set()
+
+
+def test_the_baseline_is_served_without_what_a_transformer_needs() -> None:
+    heavy = {"torch", "transformers", "tokenizers", "huggingface-hub"}
+    assert heavy <= names_for("transformer")
+    assert heavy & names_for("linear") == set()
 
 
 @pytest.fixture
