@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from configs.schema import Calibration, PipelineConfig
 from tasks.abstention import choose
-from tasks.calibration import (
+from tasks.calibration import Logits, (
     COLDEST,
     HOTTEST,
     fit,
@@ -53,7 +53,7 @@ def calibrate_candidate(
 
 
 def calibrated(
-    settings: Calibration, logits: NDArray[np.float32], actual: NDArray[np.int64]
+    settings: Calibration, logits: Logits, actual: NDArray[np.int64]
 ) -> dict[str, Any]:
     """Return the manifest's own fields from logits [n_rows, n_labels] and class ids [n_rows]."""
     scaling = fit(logits, actual, settings.method)

@@ -385,7 +385,9 @@ def test_the_service_s_engine_gives_the_same_with_numpy_and_safetensors_alone(
 ) -> None:
     (tmp_path / "model").mkdir()
     pair.ours.write(tmp_path / "model")
-    card = {"kind": "linear", "labels": list("abc")[: len(pair.ours.intercept)]}
+    labels = list("abc")[: len(pair.ours.intercept)]
+    untouched = {"scale": [1.0] * len(labels), "bias": [0.0] * len(labels)}
+    card = {"kind": "linear", "labels": labels, "calibration": untouched, "abstention": None}
     (tmp_path / "model" / "card.json").write_text(json.dumps(card), encoding="utf-8")
     for name in ("engine.py", *MODULES_OF["linear"]):
         shutil.copyfile(BENTO / name, tmp_path / name)
