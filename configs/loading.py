@@ -91,8 +91,8 @@ _StrictLoader.add_constructor(_YAML + "value", _StrictLoader.refuse_sign)
 def load_config(path: str | Path, overrides: list[str] | None = None) -> PipelineConfig:
     """Return the checked config in `path` with each `key.path=value` of `overrides` laid over it.
 
-    A relative path in `data.uri`, `training.base_model` or `validation.suite` is taken from the
-    config's own folder.
+    A relative path in `data.uri`, `training.base_model`, `validation.suite` or `split.frozen_test`
+    is taken from the config's own folder.
 
     Raises:
         ConfigError: naming every problem found, one a line, as `file: key.path: problem, got value`.
@@ -214,4 +214,7 @@ def _with_absolute_paths(config: PipelineConfig, folder: Path) -> PipelineConfig
     )
     suite = config.validation.suite and absolute(config.validation.suite)
     validation = config.validation.model_copy(update={"suite": suite})
-    return config.model_copy(update={"data": data, "training": training, "validation": validation})
+    frozen = config.split.frozen_test and absolute(config.split.frozen_test)
+    split = config.split.model_copy(update={"frozen_test": frozen})
+    sections = {"data": data, "training": training, "validation": validation, "split": split}
+    return config.model_copy(update=sections)

@@ -32,6 +32,7 @@ from tasks.manifests import (
     SplitManifest,
     ValidationReport,
 )
+from tasks.model_card import escaped
 from tasks.reporting import Run, figure_text, suspect_rows
 from tasks.waterfall import waterfall
 
@@ -156,7 +157,7 @@ def show_data(
 ) -> None:
     """Log the split and publish what each step of the data took or changed, with plots."""
     show(split)
-    steps = waterfall(dataset, validation, duplicates, label_errors)
+    steps = waterfall(dataset, validation, duplicates, label_errors, split)
     rows = [
         f"| {step.step} | {step.before:,} | {step.taken:,} | {step.after:,} | {step.changed:,} "
         f"| {step.told} |"
@@ -206,15 +207,16 @@ def show_decision(config: PipelineConfig, run: Run) -> None:
         for rule in run.decision.rules
     ]
     drawn = {
-        "Figures against limits": plots.limits(run.decision.rules, run.evaluation),
+        "Figures against limits": plots.limits(run.decision, run.evaluation),
         "Confusion matrix": plots.confusion(run.evaluation),
         "Training curve": plots.training_curve(run.checkpoint),
     }
     parts = [
         f"# {config.name}: {run.decision.verdict}",
-        *(f"- {reason}" for reason in run.decision.reasons),
+        *([] if run.decision.forced is None else [f"**Forced**: {escaped(run.decision.forced)}\n"]),
+        *(f"- {reason}" for reason in (*run.decision.reasons, *run.decision.remarks)),
         "",
-        "| metric | value [95% interval] | n | limit | verdict |",
+        f"| metric | value [{run.decision.level} interval] | n | limit | verdict |",
         "| --- | --- | --- | --- | --- |",
         *rows,
         "",

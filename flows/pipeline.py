@@ -11,18 +11,22 @@ from prefect.states import Completed, Failed
 from configs.errors import EkibenError
 from configs.schema import PipelineConfig
 from flows import artifacts
+from flows.forcing import forced_reason
 from flows.workers import prefect_workers
 from tasks.auditing import audit
 from tasks.building import build
 from tasks.comparing import compare, profile, remember_profile
+from tasks.deciding import decide
 from tasks.duplicates import deduplicate
 from tasks.evaluation import evaluate
 from tasks.finetuning import finetune
-from tasks.gate import decide
 from tasks.ingest import ingest
-from tasks.manifests import Evidence, ReleaseRecord
+from tasks.leakage import look_for_leaks
+from tasks.manifests import Evidence, GateDecision, ReleaseRecord
+from tasks.model_card import Candidate
 from tasks.progress import listening
 from tasks.proving import prove
+from tasks.records import DecisionRecord
 from tasks.releasing import release
 from tasks.reporting import Run, write_report
 from tasks.splitting import split
@@ -37,6 +41,7 @@ class Outcome:
     """What a run came to: all that it made, its report, and the release if there is one."""
 
     run: Run
+    decided: DecisionRecord
     report: Path
     record: ReleaseRecord | None
 
@@ -56,11 +61,16 @@ def pipeline(config: PipelineConfig) -> "State[Outcome]":
             outcome = run_line(config)
     except EkibenError as error:
         return Failed(message=str(error), data=error)
-    decision = outcome.run.decision
-    assert decision is not None
-    return Completed(
-        name=STATE_NAMES[decision.action], message="; ".join(decision.reasons), data=outcome
-    )
+    decision = outcome.decided.decision
+    return Completed(name=STATE_NAMES[decision.action], message=in_words(decision), data=outcome)
+
+
+def in_words(decision: GateDecision) -> str:
+    """Return why the run ended as it did, on one line."""
+    reasons = "; ".join(decision.reasons)
+    if decision.forced is None:
+        return reasons
+    return f"forced: {decision.forced} (though {decision.verdict}: {reasons})"
 
 
 def run_line(config: PipelineConfig) -> Outcome:
@@ -85,21 +95,24 @@ def run_line(config: PipelineConfig) -> Outcome:
     artifacts.show(checkpoint)
     evaluation = evaluate(config, sides, checkpoint)
     artifacts.show_evaluation(config, evaluation)
-    evidence = Evidence(evaluation=evaluation)
-    decision = decide(config.gate, evidence)
+    leakage = look_for_leaks(config, sides)
+    artifacts.show(leakage)
+    evidence = Evidence(evaluation=evaluation, leakage=leakage)
+    decided = decide(config, evidence, forced=forced_reason())
+    evidence, decision = decided.evidence, decided.decision
     run = Run(
         config, dataset, validation, duplicates, change, suspects, sides, checkpoint, evaluation,
         decision,
     )  # fmt: skip
     artifacts.show_decision(config, run)
     if decision.action != "release":
-        return Outcome(run, artifacts.show_report(config, write_report(run)), None)
-    bento = build(config, dataset, checkpoint, evidence, decision)
+        return Outcome(run, decided, artifacts.show_report(config, write_report(run)), None)
+    bento = build(Candidate(config, dataset, sides, checkpoint, evidence, decision))
     artifacts.show(bento)
     proof = prove(config, sides, evaluation, bento)
     artifacts.show(proof)
     run = replace(run, bento=bento, proof=proof)
     report = write_report(run)
-    record = release(config, decision, bento, proof, report)
+    record = release(config, decided, bento, proof, report)
     remember_profile(record, seen)
-    return Outcome(run, artifacts.show_report(config, report), record)
+    return Outcome(run, decided, artifacts.show_report(config, report), record)

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from tasks.manifests import RuleVerdict
 from tasks.progress import listening
-from tasks.reporting import Run
+from tasks.records import DecisionRecord
 
 _SECONDS_BETWEEN_LINES = 5.0
 _COLOURS = {"pass": "green", "reject": "red", "undecided": "yellow"}
@@ -92,16 +92,17 @@ def ask(question: str, default: str | None, allowed: list[str]) -> str:
     return answer
 
 
-def print_decision(console: Console, run: Run) -> None:
-    """Print the decision: metric, value, 95% interval, n, limit, verdict, and the baseline beside."""
-    assert run.decision is not None and run.evaluation is not None
-    title = f"{run.config.name}: {run.decision.verdict}"
+def print_decision(console: Console, decided: DecisionRecord) -> None:
+    """Print the decision: metric, value, interval, n, limit, verdict, and the baseline beside."""
+    decision, baselines = decided.decision, decided.evidence.evaluation.baseline
+    title = f"{decided.pipeline}: {decision.verdict}"
+    interval = f"{decision.level} interval"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("metric", "value", "95% interval", "n", "limit", "verdict", "baseline"):
+    for heading in ("metric", "value", interval, "n", "limit", "verdict", "baseline"):
         left = heading in ("metric", "verdict")
         table.add_column(heading, justify="left" if left else "right", no_wrap=True)
-    for rule in run.decision.rules:
-        baseline = run.evaluation.baseline.get(rule.metric)
+    for rule in decision.rules:
+        baseline = baselines.get(rule.metric)
         colour = _COLOURS[rule.verdict]
         table.add_row(
             escape(rule.metric),  # it holds a label's name, which may be anything
@@ -111,6 +112,9 @@ def print_decision(console: Console, run: Run) -> None:
             "" if baseline is None or baseline.value is None else f"{baseline.value:.4f}",
         )
     console.print(table)
+    forced = [] if decision.forced is None else [f"forced: {decision.forced}"]
+    for line in [*forced, *decision.remarks]:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _figure_cells(rule: RuleVerdict) -> tuple[str, str, str]:

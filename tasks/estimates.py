@@ -216,20 +216,52 @@ def distance_of(interval: Callable[[float], Interval], value: float, limit: floa
     return distance if limit < value else -distance
 
 
+@dataclass(frozen=True)
+class Counted:
+    """A number of rows that was counted, not sampled: chance has moved it by nothing."""
+
+    rows: int
+    n: int
+    method: str = "counted"
+
+    @property
+    def value(self) -> float:
+        """Return the number."""
+        return float(self.rows)
+
+    def interval(self, z: float) -> Interval:  # noqa: ARG002  (it is the same to all)
+        """Return the number at both ends."""
+        return Interval(self.value, self.value)
+
+    def distance(self, limit: float) -> float:
+        """Return on which side of the limit the number is."""
+        return 0.0 if self.value == limit else inf if self.value > limit else -inf
+
+
 def _f1(share: float) -> float:
     return 2 * share / (1 + share)
 
 
-def more_rows(distance: float, rows: int) -> int | None:
+def deviates(comparisons: int) -> float:
+    """Return the width of intervals that all hold the truth in 95 of 100 cases (Bonferroni)."""
+    return Z95 if comparisons == 1 else -NORMAL.inv_cdf(0.025 / comparisons)
+
+
+def level_text(z: float) -> str:
+    """Return what an interval to `z` deviates is called, such as `95%` or `98.3%`."""
+    return f"{100 - float(f'{200 * NORMAL.cdf(-z):.2g}'):g}%"
+
+
+def more_rows(distance: float, rows: int, z: float = Z95) -> int | None:
     """Return how many test rows, beside `rows`, would settle a limit at that distance.
 
-    A distance grows with the root of the rows. Counted are those with which it would be beyond `Z95`
+    A distance grows with the root of the rows. Counted are those with which it would be beyond `z`
     in 90 of 100 samples, if the figure measured were the true one; since that is measured too, it
     comes to about 80 (`benchmarks/results/gate.json`). None if the figure is on the limit.
     """
     if abs(distance) < 1e-6:
         return None
-    needed = rows * ((Z95 + NORMAL.inv_cdf(0.9)) / distance) ** 2
+    needed = rows * ((z + NORMAL.inv_cdf(0.9)) / distance) ** 2
     return max(1, int(np.ceil(needed)) - rows)
 
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tasks.manifests import CheckpointManifest, EvaluationReport, RuleVerdict
+from tasks.manifests import CheckpointManifest, EvaluationReport, GateDecision
 from tasks.waterfall import DataStep
 
 if TYPE_CHECKING:
@@ -103,17 +103,24 @@ def confusion(report: EvaluationReport) -> "Canvas":
     return canvas
 
 
-def limits(rules: Sequence[RuleVerdict], report: EvaluationReport) -> "Canvas":
+def limits(decision: GateDecision, report: EvaluationReport) -> "Canvas":
     """Draw each gated figure with its interval, its limit, and the baseline's figure."""
-    measured = [rule for rule in rules if rule.figure is not None and rule.figure.value is not None]
+    measured = [
+        rule
+        for rule in decision.rules
+        if rule.figure is not None
+        and rule.figure.value is not None
+        and rule.figure.method != "counted"  # it is no share, and would not fit beside them
+    ]
     canvas, axes = _axes(7.0, 0.8 + 0.42 * max(len(measured), 1))
-    names = []
+    names: list[str] = []
+    told = f"model, {decision.level} interval"
     for line, rule in enumerate(measured):
         figure = rule.figure
         assert figure is not None and figure.value is not None
         names.append(rule.metric)
         axes.plot([figure.low, figure.high], [line, line], color=INK, linewidth=2)
-        axes.plot(figure.value, line, "o", color=INK, label=_once("model, 95% interval", line))
+        axes.plot(figure.value, line, "o", color=INK, label=_once(told, line))
         axes.plot(
             rule.limit,
             line,

@@ -43,13 +43,13 @@ class Question:
         return value <= self.limit if self.at_most else value >= self.limit
 
 
-def figure_of(estimate: Estimate | None, value: float | None = None) -> Figure:
-    """Return an estimate with its 95% interval, or the figure of one that is undefined.
+def figure_of(estimate: Estimate | None, value: float | None = None, z: float = Z95) -> Figure:
+    """Return an estimate with its interval to `z`, or the figure of one that is undefined.
 
     `value` is the same figure by another road, such as a metric module, and is the one told.
     """
     if estimate is None:
         return Figure(value=None, n=0, method=UNDEFINED)
-    low, high = estimate.interval(Z95)
+    low, high = estimate.interval(z)
     told = estimate.value if value is None else value
     return Figure(value=told, low=low, high=high, n=estimate.n, method=estimate.method)

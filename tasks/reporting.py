@@ -48,12 +48,16 @@ class Run:
         """Return the one word at the top of the report."""
         if self.decision is None:
             return "valid data" if self.validation.passed else "invalid data"
+        if self.decision.forced is not None:
+            return "forced"
         names = {"reject": "rejected", "hold": "undecided"}
         return names.get(self.decision.action, "released" if self.proof else "passed")
 
     def data_steps(self) -> list[DataStep]:
         """Return what each step of the data took or changed."""
-        return waterfall(self.dataset, self.validation, self.duplicates, self.label_errors)
+        return waterfall(
+            self.dataset, self.validation, self.duplicates, self.label_errors, self.split
+        )
 
     def manifests(self) -> dict[str, Any]:
         """Return the steps' manifests by stage, in the order of the line."""
@@ -156,5 +160,5 @@ def _plots(run: Run) -> dict[str, str]:
     if run.evaluation is not None:
         drawn["confusion"] = plots.confusion(run.evaluation)
         if run.decision is not None:
-            drawn["limits"] = plots.limits(run.decision.rules, run.evaluation)
+            drawn["limits"] = plots.limits(run.decision, run.evaluation)
     return {name: plots.as_svg(canvas) for name, canvas in drawn.items()}

@@ -72,6 +72,9 @@ class Classification(BaseModel):
     model: str = Field(
         description="Tag of the Bento that answered.", json_schema_extra={"example": CARD["tag"]}
     )
+    forced: bool = Field(
+        description="Whether a person released the model though its gate did not pass it."
+    )
 
 
 @bentoml.service(name=CARD["pipeline"])
@@ -99,4 +102,5 @@ def _classification(answer: Answer) -> Classification:
         probabilities=probabilities,
         truncated=answer.truncated,
         model=CARD["tag"],
+        forced=CARD["forced"],
     )

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,12 +27,14 @@ from configs.loading import load_config
 from configs.schema import PipelineConfig
 from tasks.auditing import find_label_errors
 from tasks.building import build_bento
+from tasks.deciding import decide_on
 from tasks.digests import file_digest, folder_digest, value_digest
 from tasks.duplicates import find_duplicates
 from tasks.evaluation import evaluate_candidate
 from tasks.finetuning import fine_tune
 from tasks.gate import judge
 from tasks.ingest import read_dataset
+from tasks.leakage import count_leaks
 from tasks.manifests import (
     BentoManifest,
     CheckpointManifest,
@@ -40,14 +42,15 @@ from tasks.manifests import (
     DuplicateReport,
     EvaluationReport,
     Evidence,
-    GateDecision,
     Manifest,
     ProofReport,
     ReleaseRecord,
     SplitManifest,
     ValidationReport,
 )
+from tasks.model_card import Candidate
 from tasks.proving import prove_bento
+from tasks.records import DecisionRecord
 from tasks.releasing import release_bento
 from tasks.reporting import Run, write_report
 from tasks.splitting import split_rows
@@ -65,6 +68,7 @@ STAGES = (
     "split",
     "finetune",
     "evaluate",
+    "leakage",
     "build",
     "prove",
     "release",
@@ -131,8 +135,12 @@ def test_a_run_prints_the_decision_the_report_the_tag_and_two_lines_to_copy(
     report = re.search(r"^report: (/.+\.html)$", printed, re.MULTILINE)
     assert report is not None
     assert Path(report[1]).is_file()
-    ended = r"^Released in \d+ s: accuracy: 0\.\d+ \[0\.\d+, 0\.\d+\] reaches 0\.8$"
-    assert re.search(ended, printed, re.MULTILINE)
+    assert re.search(
+        r"^Released in \d+ s: accuracy: 0\.\d+ \[.+\] reaches 0\.8; "
+        r"rows of the test set in training: 0 stays within 0$",
+        printed,
+        re.MULTILINE,
+    )
     serve, curl = printed_lines(printed)
     assert serve.endswith("bentoml serve smoke:latest")
     assert curl.startswith("curl -s http://127.0.0.1:3000/classify ")
@@ -301,7 +309,8 @@ def test_the_printed_curl_line_classifies_two_texts(
     answers = json.loads(done.stdout)
     assert len(answers) == 2
     for answer in answers:
-        assert set(answer) == {"label", "probabilities", "truncated", "model"}
+        assert set(answer) == {"label", "probabilities", "truncated", "model", "forced"}
+        assert answer["forced"] is False
         assert set(answer["probabilities"]) == {"ham", "spam"}
         assert sum(answer["probabilities"].values()) == pytest.approx(1.0, abs=1e-9)
         assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].get)
@@ -415,7 +424,7 @@ def test_a_second_run_reuses_every_step_says_so_and_releases_the_same_tag(
     assert printed_lines(again.stdout) == printed_lines(released.printed)
     after = {path: path.stat().st_mtime_ns for path in steps.glob("*/*/manifest.json")}
     assert after == before
-    assert len(after) == 10
+    assert len(after) == 11
     assert folder_digest(bento_of(released)) == bento
     assert (bento_of(released).parent / "latest").read_text() == bento_of(released).name
 
@@ -462,11 +471,10 @@ class Made:
     """What the stages have made of the smoke line, in a home where nothing is proven yet."""
 
     config: PipelineConfig
-    dataset: DatasetManifest
     split: SplitManifest
-    checkpoint: CheckpointManifest
     evaluation: EvaluationReport
-    decision: GateDecision
+    decided: DecisionRecord
+    candidate: Candidate
     bento: BentoManifest
 
     def prove(self) -> ProofReport:
@@ -488,12 +496,14 @@ def made(homes: Path, released: ReleasedHomes) -> Made:
     split = split_rows(config, dataset, duplicates, suspects)
     checkpoint = fine_tune(config, split)
     evaluation = evaluate_candidate(config, split, checkpoint)
-    evidence = Evidence(evaluation=evaluation)
-    decision = judge(config.gate, evidence)
-    bento = build_bento(config, dataset, checkpoint, evidence, decision)
+    evidence = Evidence(evaluation=evaluation, leakage=count_leaks(config, split))
+    decided = decide_on(config, evidence)
+    evidence, decision = decided.evidence, decided.decision
+    candidate = Candidate(config, dataset, split, checkpoint, evidence, decision)
+    bento = build_bento(candidate)
     assert bento.tag == printed_tag(released.printed)
     assert bento.folder.is_relative_to(homes)
-    return Made(config, dataset, split, checkpoint, evaluation, decision, bento)
+    return Made(config, split, evaluation, decided, candidate, bento)
 
 
 def swap_the_labels(model: Path) -> None:
@@ -566,18 +576,18 @@ def test_what_was_not_proven_is_not_released(
     report = record_of(released).report
     swap_the_labels(made.bento.path("bento") / "src" / "model")
     with pytest.raises(BentoError, match="differs from what was proven"):
-        release_bento(made.config, made.decision, made.bento, proof, report)
-    rejected = made.decision.model_copy(update={"verdict": "reject", "action": "reject"})
+        release_bento(made.config, made.decided, made.bento, proof, report)
+    changed = {"verdict": "reject", "action": "reject"}
+    rejected = made.decided.decision.model_copy(update=changed)
+    decided = made.decided.model_copy(update={"decision": rejected})
     with pytest.raises(BentoError, match="are not of one run"):
-        release_bento(made.config, rejected, made.bento, proof, report)
+        release_bento(made.config, decided, made.bento, proof, report)
+    stricter = load_config(CONFIG, ["gate.accuracy.min=0.9999"]).gate
+    decided = made.decided.model_copy(update={"gate": stricter})
+    with pytest.raises(BentoError, match='is not released: decision.verdict is "pass" in the'):
+        release_bento(made.config, decided, made.bento, proof, report)
     with pytest.raises(BentoError, match="only what is to be released is built"):
-        build_bento(
-            made.config,
-            made.dataset,
-            made.checkpoint,
-            Evidence(evaluation=made.evaluation),
-            rejected,
-        )
+        build_bento(replace(made.candidate, decision=rejected))
     assert not (homes / "bentoml_home" / "bentos").exists()
     assert not list((homes / "ekiben_home").glob("releases/*/*"))
 
