@@ -107,7 +107,7 @@ def _(manifest: EvaluationReport) -> str:
 
 @summary.register
 def _(manifest: LeakageReport) -> str:
-    return f"leakage: {manifest.exact + manifest.near:,} rows of the test set are in training"
+    return f"leakage: {manifest.exact + manifest.near:,} test rows are in training, too"
 
 
 @summary.register

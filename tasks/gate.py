@@ -13,7 +13,7 @@ The rules, each tested:
   refuses it before it gets here).
 - With fewer test rows than `min_test_rows` every rule is undecided, whatever the figures say; with
   fewer than `min_support` in a figure's own denominator, that rule is. What is counted and not
-  sampled, such as rows of the test set in training, is judged all the same.
+  sampled, such as test rows in training, is judged all the same.
 - A test set that has decided on other models is no longer new: with each, the best of them looks
   better than it is by more. The decision says so; with `gate.reuse: widen` all intervals are
   those of as many comparisons (Bonferroni).
@@ -44,7 +44,7 @@ from tasks.manifests import (
 from tasks.questions import UNDEFINED, Question, figure_of
 
 FEWEST_RESAMPLES = 100
-LEAKED = "rows of the test set in training"
+LEAKED = "test rows in training"
 _ROUNDING = 1e-9
 
 

@@ -27,14 +27,15 @@ class KnownTexts:
         answer: Flags = np.isin(fingerprints(texts), self._fingerprints)
         return answer
 
-    def near_copies(self, texts: Sequence[str], stage: str) -> Flags:
+    def near_copies(self, column: pa.ChunkedArray, stage: str) -> Flags:
         """Return which texts [n_texts] have a Jaccard index of `near_jaccard` with a known one.
 
         It is the search that ties near-copies within the data; `stage` is whose progress is told.
         """
-        flags = np.zeros(len(texts), dtype=bool)
-        if self._near_jaccard is None or not len(texts):
+        flags = np.zeros(len(column), dtype=bool)
+        if self._near_jaccard is None:
             return flags
+        texts = column.to_pylist()
         own = bands(texts)
         pairs = [candidates_across(self._bands[:, band], own[:, band]) for band in range(BANDS)]
         both = [*self._texts, *texts]

@@ -1,18 +1,22 @@
 """Stage leakage: is any row of the test set in training? Counted on the files that were written."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from configs.schema import PipelineConfig
-from tasks.digests import value_digest
+from tasks.duplicates import text_keys
 from tasks.known_texts import KnownTexts
 from tasks.manifests import LeakageReport, SplitManifest
 from tasks.shards import count_shards, read_shard
-from tasks.steps import run_step
+from tasks.steps import require_whole, run_step
 
 
 def count_leaks(config: PipelineConfig, split: SplitManifest) -> LeakageReport:
@@ -20,7 +24,11 @@ def count_leaks(config: PipelineConfig, split: SplitManifest) -> LeakageReport:
 
     Near-copies are looked for where the test set is frozen; else the split has kept them on one
     side.
+
+    Raises:
+        StepError: if the split was changed since it was made.
     """
+    require_whole(split)
     frozen = config.split.frozen_test is not None
     near = config.duplicates.near_jaccard if frozen else None
 
@@ -46,9 +54,19 @@ def _count(split: SplitManifest, near_jaccard: float | None) -> dict[str, Any]:
             texts = read_shard(file, shard, ["text"])["text"]
             copies = known.copies(texts)
             exact += int(copies.sum())
-            near += int((known.near_copies(texts.to_pylist(), "leakage") & ~copies).sum())
-    rows = sorted(zip(test["text"].to_pylist(), test["label"].to_pylist(), strict=True))
-    return {"test_set": value_digest(rows), "rows": len(rows), "exact": exact, "near": near}
+            near += int((known.near_copies(texts, "leakage") & ~copies).sum())
+    return {"test_set": digest_of(test), "rows": test.num_rows, "exact": exact, "near": near}
+
+
+def digest_of(test: pa.Table) -> str:
+    """Return the SHA-256 of a set of labelled texts; neither order nor row numbers matter."""
+    digest = hashlib.sha256()
+    for label in sorted(pc.unique(test["label"]).to_pylist()):
+        texts = test.filter(pc.equal(test["label"], label))["text"].to_pylist()
+        keys = text_keys(texts, label)
+        digest.update(f"{len(texts)} {label}\0".encode())
+        digest.update(keys[np.lexsort(keys.T)].tobytes())
+    return digest.hexdigest()
 
 
 look_for_leaks = task(name="leakage", task_run_name="leakage", cache_policy=NO_CACHE)(count_leaks)

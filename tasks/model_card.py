@@ -22,7 +22,7 @@ from tasks.manifests import (
     SplitManifest,
 )
 
-_METRICS = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "f1"}
+_METRICS = ("accuracy", "precision.macro", "recall.macro", "f1.macro")
 _MARKUP = re.compile(r"([\\`*_{}\[\]#|~!])")
 _HUB_MODEL = re.compile(r"hf://([\w.-]+/[\w.-]+)")
 _HUB_DATASET = re.compile(r"hf://(?:datasets/)?([\w.-]+/[\w.-]+)")
@@ -81,14 +81,9 @@ def escaped(text: str) -> str:
 def _metadata(candidate: Candidate, tag: str) -> dict[str, Any]:
     config, figures = candidate.config, candidate.evaluation.figures
     source = redact(config.data.uri)
-    values = {
-        "accuracy": figures["accuracy"],
-        **{f"{name}.macro": figures[f"{name}.macro"] for name in ("precision", "recall", "f1")},
-    }
     measured = [
-        {"type": _METRICS[name.partition(".")[0]], "name": name, "value": figure.value}
-        for name, figure in values.items()
-        if figure.value is not None
+        {"type": name.removesuffix(".macro"), "name": name, "value": figures[name].value}
+        for name in _METRICS
     ]
     results = {
         "task": {"type": "text-classification", "name": "Text classification"},
@@ -107,7 +102,7 @@ def _metadata(candidate: Candidate, tag: str) -> dict[str, Any]:
         "library_name": "transformers",
         "pipeline_tag": "text-classification",
         "tags": ["ekiben", "bentoml", "text-classification"],
-        "metrics": list(dict.fromkeys(_METRICS.values())),
+        "metrics": [metric["type"] for metric in measured],
         "model-index": [{"name": tag, "results": [results]}],
     }
 

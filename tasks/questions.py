@@ -5,7 +5,7 @@ Each part of the evidence has a function that yields its questions; `tasks.gate`
 
 from dataclasses import dataclass
 
-from tasks.estimates import Z95, Estimate
+from tasks.estimates import Z95, Counted, Estimate
 from tasks.manifests import Figure
 
 UNDEFINED = "undefined: nothing to divide by"
@@ -50,6 +50,8 @@ def figure_of(estimate: Estimate | None, value: float | None = None, z: float = 
     """
     if estimate is None:
         return Figure(value=None, n=0, method=UNDEFINED)
+    if isinstance(estimate, Counted):
+        return Figure(value=estimate.value, n=estimate.n, method=estimate.method)
     low, high = estimate.interval(z)
     told = estimate.value if value is None else value
     return Figure(value=told, low=low, high=high, n=estimate.n, method=estimate.method)

@@ -125,7 +125,7 @@ def _leaks(
         at = places_of(table["row"].to_numpy(), rows)
         table, at = table.filter(pa.array(at >= 0)), at[at >= 0]
         inside = pc.is_in(table["group"], groups).to_numpy()
-        near = known.near_copies(table["text"].to_pylist(), "split")
+        near = known.near_copies(table["text"], "split")
         leaks[at] = np.select([known.copies(table["text"]), near, inside], [1, 2, 3], 0)
     return leaks
 

@@ -137,7 +137,7 @@ def test_a_run_prints_the_decision_the_report_the_tag_and_two_lines_to_copy(
     assert Path(report[1]).is_file()
     assert re.search(
         r"^Released in \d+ s: accuracy: 0\.\d+ \[.+\] reaches 0\.8; "
-        r"rows of the test set in training: 0 stays within 0$",
+        r"test rows in training: 0 stays within 0$",
         printed,
         re.MULTILINE,
     )
@@ -584,7 +584,7 @@ def test_what_was_not_proven_is_not_released(
         release_bento(made.config, decided, made.bento, proof, report)
     stricter = load_config(CONFIG, ["gate.accuracy.min=0.9999"]).gate
     decided = made.decided.model_copy(update={"gate": stricter})
-    with pytest.raises(BentoError, match='is not released: decision.verdict is "pass" in the'):
+    with pytest.raises(BentoError, match=r'is not released: decision\.verdict is "pass" in the'):
         release_bento(made.config, decided, made.bento, proof, report)
     with pytest.raises(BentoError, match="only what is to be released is built"):
         build_bento(replace(made.candidate, decision=rejected))

@@ -122,7 +122,9 @@ class Line:
         """Build, unless the decision is another."""
         if decision.action == "release":
             building.build_bento(
-                Candidate(self.config, self.dataset, self.split, self.checkpoint, evidence, decision)
+                Candidate(
+                    self.config, self.dataset, self.split, self.checkpoint, evidence, decision
+                )
             )
 
 
