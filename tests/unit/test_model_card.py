@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from evaluations import GOOD, leakage_of, report_of
-from huggingface_hub import EvalResult, ModelCard
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from configs.schema import PipelineConfig
 from tasks.gate import force, judge
@@ -57,26 +57,33 @@ def candidate_of(
     )  # fmt: skip
 
 
+def metadata_of(card: str) -> ModelCardData:
+    """Return the metadata as Hugging Face reads it."""
+    data = ModelCard(card).data
+    assert isinstance(data, ModelCardData)
+    return data
+
+
 def test_hugging_face_reads_the_metadata_with_every_value() -> None:
     candidate = candidate_of()
-    card = ModelCard(model_card(candidate, TAG))
-    assert card.data.pipeline_tag == "text-classification"
-    assert card.data.library_name == "transformers"
-    assert card.data.model_name == TAG
-    results = card.data.eval_results
+    card = metadata_of(model_card(candidate, TAG))
+    assert card.pipeline_tag == "text-classification"
+    assert card.library_name == "transformers"
+    assert card.model_name == TAG
+    results = card.eval_results
     assert results is not None and all(isinstance(result, EvalResult) for result in results)
     assert {result.metric_name: result.metric_value for result in results} == {
         name: candidate.evaluation.figures[name].value
         for name in ("accuracy", "precision.macro", "recall.macro", "f1.macro")
     }
-    assert [result.metric_type for result in results] == card.data.metrics
+    assert [result.metric_type for result in results] == card.metrics
     assert {result.dataset_split for result in results} == {"test"}
     assert {result.dataset_type for result in results} == {"sms"}
-    assert card.data.language is card.data.datasets is card.data.base_model is None
+    assert card.language is card.datasets is card.base_model is None
 
 
 def test_what_comes_from_the_hub_and_is_known_of_the_language_is_in_the_metadata() -> None:
-    card = ModelCard(
+    card = metadata_of(
         model_card(
             candidate_of(
                 data={"uri": "hf://ann/sms@0123", "labels": ["ham", "spam"]},
@@ -86,9 +93,9 @@ def test_what_comes_from_the_hub_and_is_known_of_the_language_is_in_the_metadata
             TAG,
         )
     )
-    assert card.data.datasets == ["ann/sms"]
-    assert card.data.base_model == "bert/tiny"
-    assert card.data.language == ["en"]
+    assert card.datasets == ["ann/sms"]
+    assert card.base_model == "bert/tiny"
+    assert card.language == ["en"]
 
 
 def test_no_secret_of_the_source_is_in_it() -> None:
@@ -155,7 +162,7 @@ def test_markup_in_labels_comes_out_as_text() -> None:
     assert r"a\|b \*c\* \[d\](http://e) \`f\`  \# g" in body
     rows = [line for line in body.splitlines() if line.startswith("| train")]
     assert rows == ["| train | 100 | 50 | 50 |"]
-    assert ModelCard(card).data.pipeline_tag == "text-classification"
+    assert metadata_of(card).pipeline_tag == "text-classification"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from configs.errors import GateError
-from configs.schema import Gate, PipelineConfig
 from tasks.uses import count_use
 
 SET = "ab" * 32
@@ -56,29 +55,3 @@ def test_models_that_are_decided_at_once_get_numbers_of_their_own(homes: Path) -
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         numbers = pool.map(_count, [f"model {number}" for number in range(12)], chunksize=1)
     assert sorted(numbers) == list(range(1, 13))
-
-
-def test_the_decision_counts_the_use_before_it_judges(homes: Path) -> None:
-    from evaluations import leakage_of, report_of
-
-    from tasks.deciding import decide_on
-    from tasks.manifests import Evidence
-
-    config = PipelineConfig.model_validate(
-        {
-            "name": "sms",
-            "data": {"uri": "x.csv", "labels": ["ham", "spam"]},
-            "gate": {"accuracy": {"min": 0.9}, "reuse": "widen"},
-        }
-    )
-    assert config.gate == Gate.model_validate(config.gate.model_dump())
-    first = report_of().model_copy(update={"files": {"predictions.parquet": "1"}})
-    second = report_of().model_copy(update={"files": {"predictions.parquet": "2"}})
-    again = first.model_copy(update={"key": "made again by other code"})
-    records = [
-        decide_on(config, Evidence(evaluation=report, leakage=leakage_of()))
-        for report in (first, second, again)
-    ]
-    assert [record.evidence.uses for record in records] == [1, 2, 1]
-    assert [record.decision.level for record in records] == ["95%", "97.5%", "95%"]
-    assert len(list((homes / "ekiben_home/decisions/sms").glob("*-pass.json"))) == 3
