@@ -91,7 +91,7 @@ _StrictLoader.add_constructor(_YAML + "value", _StrictLoader.refuse_sign)
 def load_config(path: str | Path, overrides: list[str] | None = None) -> PipelineConfig:
     """Return the checked config in `path` with each `key.path=value` of `overrides` laid over it.
 
-    A relative path in `data.uri`, `training.base_model`, `validation.suite` or
+    A relative path in `data.uri`, `training.base_model`, `validation.suite`, `split.frozen_test` or
     `robustness.cases` is taken from the config's own folder.
 
     Raises:
@@ -216,8 +216,11 @@ def _with_absolute_paths(config: PipelineConfig, folder: Path) -> PipelineConfig
     validation = config.validation.model_copy(update={"suite": suite})
     cases = config.robustness.cases and absolute(config.robustness.cases)
     robustness = config.robustness.model_copy(update={"cases": cases})
+    frozen = config.split.frozen_test and absolute(config.split.frozen_test)
+    split = config.split.model_copy(update={"frozen_test": frozen})
     return config.model_copy(
         update={
-            "data": data, "training": training, "validation": validation, "robustness": robustness,
+            "data": data, "training": training, "validation": validation, "split": split,
+            "robustness": robustness,
         }
     )  # fmt: skip

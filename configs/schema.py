@@ -371,6 +371,13 @@ class Split(Section):
     salt: str = Field(
         "ekiben", max_length=100, description="Mixed into the content hash; change to re-draw."
     )
+    frozen_test: str | None = Field(
+        None,
+        max_length=2000,
+        pattern=r"[^#]#sha256=[0-9a-f]{64}$",
+        description="Test set that `ekiben freeze` has pinned, as PATH#sha256=HEX (relative to the "
+        "config file): its rows are the test split, and nothing like them is trained on.",
+    )
 
 
 class Training(Section):
@@ -515,7 +522,9 @@ class Gate(Limits):
     """Stage decide: the limits a model must reach on the test split to become a Bento."""
 
     slices: tuple[SliceLimits, ...] = Field(
-        (), max_length=20, description="Limits on each slice of evaluation.slices."
+        (),
+        max_length=20,
+        description="Limits on each slice of evaluation.slices.",
     )
     champion: ChampionRules = Field(
         default_factory=ChampionRules, description="What must be gained over the champion."
@@ -546,6 +555,25 @@ class Gate(Limits):
     undecided: Literal["hold", "reject", "release"] = Field(
         "hold", description="What is done of a model that the test rows leave undecided."
     )
+    reuse: Literal["warn", "widen"] = Field(
+        "warn",
+        description="What is done where a test set decides on its second model and further ones: "
+        "warn, or widen the intervals to a level of 1 - 0.05 / models.",
+    )
+
+    @model_validator(mode="after")
+    def _reuse_fits(self) -> Self:
+        if self.reuse == "widen" and self.judge_on == "value":
+            raise ValueError(
+                "reuse: widen widens intervals, but judge_on: value asks for none; set warn"
+            )
+        return self
+
+    @field_validator("slices", mode="before")
+    @classmethod
+    def _as_tuple(cls, value: Any) -> Any:
+        """Take a list for a tuple where values are read strictly, as those of a record are."""
+        return tuple(value) if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _has_a_limit(self) -> Self:

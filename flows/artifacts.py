@@ -33,6 +33,7 @@ from tasks.manifests import (
     SplitManifest,
     ValidationReport,
 )
+from tasks.model_card import escaped
 from tasks.predictions import read_predictions
 from tasks.reporting import Run, figure_text, flip_rows, slice_figures, suspect_rows
 from tasks.waterfall import waterfall
@@ -159,7 +160,7 @@ def show_data(
 ) -> None:
     """Log the split and publish what each step of the data took or changed, with plots."""
     show(split)
-    steps = waterfall(dataset, validation, duplicates, label_errors)
+    steps = waterfall(dataset, validation, duplicates, label_errors, split)
     rows = [
         f"| {step.step} | {step.before:,} | {step.taken:,} | {step.after:,} | {step.changed:,} "
         f"| {step.told} |"
@@ -245,7 +246,7 @@ def show_decision(config: PipelineConfig, run: Run, key: str = "decision") -> No
     drawn = {
         **{
             _TITLES[name]: canvas
-            for name, canvas in plots.limits_by_scale(run.decision.rules, run.evaluation).items()
+            for name, canvas in plots.limits_by_scale(run.decision, run.evaluation).items()
         },
         "Confusion matrix": plots.confusion(run.evaluation),
         "Confidence and share right": plots.reliability(run.evaluation),
@@ -258,9 +259,10 @@ def show_decision(config: PipelineConfig, run: Run, key: str = "decision") -> No
         drawn["Training curve"] = plots.training_curve(run.checkpoint)
     parts = [
         f"# {config.name}: {judged}{run.decision.verdict}",
-        *(f"- {reason}" for reason in run.decision.reasons),
+        *([] if run.decision.forced is None else [f"**Forced**: {escaped(run.decision.forced)}\n"]),
+        *(f"- {reason}" for reason in (*run.decision.reasons, *run.decision.remarks)),
         "",
-        "| metric | value [95% interval] | n | limit | verdict |",
+        f"| metric | value [{run.decision.level} interval] | n | limit | verdict |",
         "| --- | --- | --- | --- | --- |",
         *rows,
         "",

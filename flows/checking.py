@@ -1,7 +1,6 @@
 """The first third of the line alone, without Prefect: what `ekiben check` does."""
 
 import logging
-from pathlib import Path
 
 from configs.schema import PipelineConfig
 from flows.summary import summary
@@ -17,8 +16,8 @@ from tasks.validation import require_valid, validate_dataset
 log = logging.getLogger("ekiben")
 
 
-def check_data(config: PipelineConfig) -> Path:
-    """Read, validate and split the data, write the data report and return its path.
+def check_data(config: PipelineConfig) -> Run:
+    """Read, validate and split the data, write the data report and return what was made.
 
     Raises:
         EkibenError: if the data cannot be read or is not valid; the report is written all the same
@@ -40,7 +39,7 @@ def check_data(config: PipelineConfig) -> Path:
         log.info("%s", summary(suspects))
         split = split_rows(config, dataset, duplicates, suspects)
         log.info("%s", summary(split))
-    report = write_report(Run(config, dataset, validation, duplicates, change, suspects, split))
-    log.info("report: %s", report)
+    run = Run(config, dataset, validation, duplicates, change, suspects, split)
+    log.info("report: %s", write_report(run))
     require_valid(validation)
-    return report
+    return run

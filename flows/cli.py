@@ -34,28 +34,39 @@ EXIT_CODES = {"Released": 0, "Rejected": 3, "Undecided": 4}
 
 
 @app.command()
-def run(config: ConfigPath, overrides: Overrides = None) -> None:
+def run(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Release the model though its gate rejects it.")
+    ] = False,
+    reason: Annotated[
+        str | None, typer.Option(help="Why it is forced; stands in all that is released.")
+    ] = None,
+) -> None:
     """Run the whole line: exit 0 released, 3 rejected, 4 undecided, 2 bad config, 1 other error."""
     from configs.loading import load_config
+    from flows.forcing import checked_reason, forcing
 
     started = time.monotonic()
+    forced = checked_reason(force, reason)
     checked = load_config(config, overrides)
     _prepare_prefect()
     from rich.console import Console
 
-    from flows.terminal import print_decision, print_how_to_serve, watching
+    from flows.terminal import print_decisions, print_how_to_serve, watching
 
     console = Console()
     console.print(f"{checked.name}: starting Prefect", highlight=False)
     from flows.pipeline import Outcome, pipeline
 
-    with watching(console):
+    with watching(console), forcing(forced):
         state = pipeline(checked, return_state=True)
     outcome = state.result(raise_on_failure=False)
     if isinstance(outcome, BaseException):
         raise outcome
     assert isinstance(outcome, Outcome)
-    print_decision(console, outcome.run)
+    print_decisions(console, outcome.run)
     ended = f"{state.name} in {time.monotonic() - started:.0f} s: {state.message}"
     for line in (f"report: {outcome.report}", ended):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -80,6 +91,50 @@ def check(config: ConfigPath, overrides: Overrides = None) -> None:
     console = Console()
     with watching(console):
         check_data(checked)
+
+
+@app.command()
+def freeze(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    output: Annotated[Path | None, typer.Option(help="Where to write the test rows.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a frozen test set.")] = False,
+) -> None:
+    """Check config and data, then pin this split's test rows in a file beside the config."""
+    from configs.loading import load_config
+
+    checked = load_config(config, overrides)
+    from rich.console import Console
+
+    from flows.freezing import freeze as write
+    from flows.terminal import watching
+
+    console = Console()
+    with watching(console):
+        file, digest, line = write(checked, config, output, replace=force)
+    for told in (f"wrote {file}", f"sha256: {digest}", "Put this into the config:", f"  {line}"):
+        console.print(told, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def verify(
+    record: Annotated[
+        Path, typer.Argument(help="A decision record, such as decision.json.", metavar="RECORD")
+    ],
+) -> None:
+    """Work a verdict out again from its record alone: exit 0 it agrees, 1 it does not."""
+    from rich.console import Console
+
+    from configs.errors import GateError
+    from flows.terminal import print_decision
+    from tasks.records import read_record
+
+    decided, problems = read_record(record)
+    console = Console()
+    print_decision(console, decided)
+    if problems:
+        raise GateError([f"{record}: {problem}" for problem in problems])
+    console.print("agrees")
 
 
 @app.command()

@@ -11,6 +11,7 @@ from prefect.states import Completed, Failed
 from configs.errors import EkibenError
 from configs.schema import PipelineConfig
 from flows import artifacts
+from flows.forcing import forced_reason
 from flows.workers import prefect_workers
 from tasks.auditing import audit
 from tasks.baseline import baseline
@@ -19,12 +20,14 @@ from tasks.calibrating import calibrate
 from tasks.cases import Cases, read_cases
 from tasks.challenging import challenge, remember_rows
 from tasks.comparing import compare, profile, remember_profile
+from tasks.deciding import decide
 from tasks.duplicates import deduplicate
 from tasks.evaluation import evaluate
 from tasks.finetuning import finetune
-from tasks.gate import decide
 from tasks.ingest import ingest
-from tasks.manifests import CheckpointManifest, ReleaseRecord
+from tasks.leakage import look_for_leaks
+from tasks.manifests import CheckpointManifest, Evidence, ReleaseRecord
+from tasks.model_card import Candidate
 from tasks.probing import probe
 from tasks.progress import listening
 from tasks.proving import prove
@@ -63,8 +66,17 @@ def pipeline(config: PipelineConfig) -> "State[Outcome]":
         return Failed(message=str(error), data=error)
     run = outcome.run
     return Completed(
-        name=STATE_NAMES[run.chosen.decided.action], message="; ".join(run.reasons), data=outcome
+        name=STATE_NAMES[run.chosen.decided.action], message=in_words(run), data=outcome
     )
+
+
+def in_words(run: Run) -> str:
+    """Return why the run ended as it did, on one line."""
+    reasons = "; ".join(run.reasons)
+    decision = run.chosen.decided
+    if decision.forced is None:
+        return reasons
+    return f"forced: {decision.forced} (though {decision.verdict}: {reasons})"
 
 
 def run_line(config: PipelineConfig) -> Outcome:
@@ -100,13 +112,13 @@ def run_line(config: PipelineConfig) -> Outcome:
     own = run.chosen
     if own.decided.action != "release":
         return Outcome(run, artifacts.show_report(config, write_report(run)), None)
-    bento = build(config, dataset, own.candidate, own.evidence, own.decided)
+    bento = build(Candidate(config, dataset, sides, own.candidate, own.evidence, own.decided))
     artifacts.show(bento)
     proof = prove(config, sides, own.evidence.evaluation, bento)
     artifacts.show(proof)
     run = replace(run, bento=bento, proof=proof)
     report = write_report(run)
-    record = release(config, own.decided, bento, proof, report)
+    record = release(config, own.record, bento, proof, report)
     remember_profile(record, seen)
     remember_rows(record, sides)
     return Outcome(run, artifacts.show_report(config, report), record)
@@ -130,4 +142,8 @@ def tried(run: Run, model: CheckpointManifest, cases: Cases | None) -> Run:
         run, checkpoint=model, calibration=calibration, evaluation=evaluation, challenge=rival,
         probe=probed,
     )  # fmt: skip
-    return replace(run, decision=decide(config.gate, run.evidence))
+    leakage = look_for_leaks(config, sides)
+    artifacts.show(leakage)
+    evidence = Evidence(evaluation=evaluation, challenge=rival, probe=probed, leakage=leakage)
+    decided = decide(config, evidence, forced=forced_reason())
+    return replace(run, decision=decided.decision, recorded=decided)

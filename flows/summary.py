@@ -13,6 +13,7 @@ from tasks.manifests import (
     EvaluationReport,
     GateDecision,
     LabelReport,
+    LeakageReport,
     Manifest,
     ProbeReport,
     ProofReport,
@@ -83,7 +84,9 @@ def _(manifest: LabelReport) -> str:
 @summary.register
 def _(manifest: SplitManifest) -> str:
     sides = ", ".join(f"{side} {count:,}" for side, count in manifest.rows.items())
-    return f"split: {sides}"
+    leaked = sum(manifest.leaked.values())
+    told = f", {leaked:,} left out as like the frozen test set" if manifest.leaked else ""
+    return f"split: {sides}{told}"
 
 
 @summary.register
@@ -135,8 +138,15 @@ def _(manifest: ProbeReport) -> str:
 
 
 @summary.register
+def _(manifest: LeakageReport) -> str:
+    return f"leakage: {manifest.exact + manifest.near:,} test rows are in training, too"
+
+
+@summary.register
 def _(decision: GateDecision) -> str:
-    return f"decide: {decision.verdict}: {'; '.join(decision.reasons)}"
+    forced = "" if decision.forced is None else f", and forced: {decision.forced}"
+    told = "; ".join((*decision.reasons, *decision.remarks))
+    return f"decide: {decision.verdict}{forced}: {told}"
 
 
 @summary.register

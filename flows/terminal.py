@@ -17,6 +17,7 @@ from rich.table import Table
 
 from tasks.manifests import Figure, RuleVerdict
 from tasks.progress import listening
+from tasks.records import DecisionRecord
 from tasks.reporting import Run
 
 _SECONDS_BETWEEN_LINES = 5.0
@@ -92,34 +93,40 @@ def ask(question: str, default: str | None, allowed: list[str]) -> str:
     return answer
 
 
-def print_decision(console: Console, run: Run) -> None:
-    """Print the decision: metric, value, 95% interval, n, limit, verdict, and the baseline beside.
+def print_decisions(console: Console, run: Run) -> None:
+    """Print the decision on the model, and that on the baseline where it was judged in its place."""
+    print_decision(console, run.record)
+    if run.instead is not None:
+        print_decision(console, run.instead.record)
 
-    Where the baseline was judged in the model's place, its own decision follows.
-    """
-    assert run.decision is not None and run.evaluation is not None
-    is_baseline = run.evaluation.is_of_the_baseline
+
+def print_decision(console: Console, decided: DecisionRecord) -> None:
+    """Print the decision: metric, value, interval, n, limit, verdict, and the other models beside."""
+    decision, evidence = decided.decision, decided.evidence
+    evaluation, challenge = evidence.evaluation, evidence.challenge
+    is_baseline = evaluation.is_of_the_baseline
     judged = "the baseline in its place: " if is_baseline else ""
-    title = f"{run.config.name}: {judged}{run.decision.verdict}"
+    title = f"{decided.pipeline}: {judged}{decision.verdict}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    champion = {} if run.challenge is None else run.challenge.figures
-    others = {} if is_baseline else {"baseline": run.evaluation.baseline}
-    others |= {"champion": champion} if champion else {}
-    for heading in ("metric", "value", "95% interval", "n", "limit", "verdict", *others):
+    others = {} if is_baseline else {"baseline": evaluation.baseline}
+    others |= {} if challenge is None or not challenge.figures else {"champion": challenge.figures}
+    interval = f"{decision.level} interval"
+    for heading in ("metric", "value", interval, "n", "limit", "verdict", *others):
         left = heading in ("metric", "verdict")
         table.add_column(heading, justify="left" if left else "right", no_wrap=True)
-    for rule in run.decision.rules:
+    for rule in decision.rules:
         colour = _COLOURS[rule.verdict]
         table.add_row(
             escape(rule.metric),  # it holds a label's name, which may be anything
             *_figure_cells(rule),
-            f"{'at most ' if rule.at_most else ''}{rule.limit:g}",
+            f"{'≤ ' if rule.at_most else ''}{rule.limit:g}",
             f"[{colour}]{rule.verdict}[/]",
             *(_value(figures.get(rule.metric)) for figures in others.values()),
         )
     console.print(table)
-    if run.instead is not None:
-        print_decision(console, run.instead)
+    forced = [] if decision.forced is None else [f"forced: {decision.forced}"]
+    for line in [*forced, *decision.remarks]:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _value(figure: Figure | None) -> str:
@@ -130,7 +137,9 @@ def _figure_cells(rule: RuleVerdict) -> tuple[str, str, str]:
     figure = rule.figure
     if figure is None or figure.value is None:
         return "undefined", "", "" if figure is None else str(figure.n)
-    interval = "" if figure.low is None else f"{figure.low:.4f} to {figure.high:.4f}"
+    if figure.method == "counted":
+        return f"{figure.value:g}", "", str(figure.n)
+    interval = "" if figure.low is None else f"{figure.low:.4f}\u2013{figure.high:.4f}"
     return f"{figure.value:.4f}", interval, str(figure.n)
 
 

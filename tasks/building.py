@@ -12,33 +12,19 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from configs.errors import BentoError
-from configs.schema import PipelineConfig
 from tasks.digests import code_digest, value_digest
 from tasks.encoding import load_tokenizer
-from tasks.gate import judge
-from tasks.manifests import (
-    BentoManifest,
-    CheckpointManifest,
-    DatasetManifest,
-    EvaluationReport,
-    Evidence,
-    GateDecision,
-)
+from tasks.gate import force, judge
+from tasks.manifests import BentoManifest, CheckpointManifest
+from tasks.model_card import Candidate, model_card
 from tasks.process import environment_with, tail
 from tasks.requirements import MODULES_OF, serving_requirements, serving_roots
 from tasks.steps import require_whole, run_step, write_json
 
 SERVICE = Path(__file__).resolve().parent.parent / "bentos" / "text_classifier"
-_MODELS = {"transformer": "a fine-tuned transformer", "linear": "TF-IDF and logistic regression"}
 
 
-def build_bento(
-    config: PipelineConfig,
-    dataset: DatasetManifest,
-    checkpoint: CheckpointManifest,
-    evidence: Evidence,
-    decision: GateDecision,
-) -> BentoManifest:
+def build_bento(candidate: Candidate) -> BentoManifest:
     """Return the manifest of the Bento `<pipeline>:<version>`, whole, under `bento/`.
 
     The version is the first 12 hex digits of the digest of all that goes into the Bento.
@@ -49,15 +35,10 @@ def build_bento(
             build` fails.
         StepError: if checkpoint or evaluation were changed since they were made.
     """
-    evaluation = evidence.evaluation
-    _require_decision(config, checkpoint, evidence, decision)
-    parents = {
-        "dataset": dataset.digest,
-        "checkpoint": checkpoint.digest,
-        "evaluation": evaluation.digest,
-        "decision": value_digest(decision.model_dump(mode="json")),
-    }
-    requirements = serving_requirements(serving_roots(config.data, checkpoint.kind))
+    config = candidate.config
+    _require_decision(candidate)
+    parents = candidate.digests
+    requirements = serving_requirements(serving_roots(config.data, candidate.checkpoint.kind))
     section = {
         "name": config.name,
         "serving": config.serving.model_dump(mode="json", exclude={"proof_rows"}),
@@ -70,13 +51,13 @@ def build_bento(
     tag = f"{config.name}:{version}"
 
     def produce(folder: Path) -> dict[str, Any]:
-        card = _card(config, tag, parents, checkpoint, evaluation, decision)
         # BentoML refuses a build context below a hidden folder, as the Ekiben home is by default.
         with tempfile.TemporaryDirectory(prefix="ekiben-build-") as scratch:
             context = Path(scratch) / "context"
-            _lay_out(context, checkpoint, requirements)
-            write_json(context / "model" / "card.json", card)
-            (context / "ABOUT.md").write_text(_about(card), encoding="utf-8")
+            _lay_out(context, candidate.checkpoint, requirements)
+            write_json(context / "model" / "card.json", _card(candidate, tag))
+            for place in (context, context / "model"):
+                (place / "README.md").write_text(model_card(candidate, tag), encoding="utf-8")
             built = _run_bentoml(config.name, version, context, Path(scratch))
             shutil.move(built, folder / "bento")
         size = sum(file.stat().st_size for file in (folder / "bento").rglob("*") if file.is_file())
@@ -85,28 +66,28 @@ def build_bento(
     return run_step("build", BentoManifest, section=section, parents=parents, produce=produce)
 
 
-def _require_decision(
-    config: PipelineConfig,
-    checkpoint: CheckpointManifest,
-    evidence: Evidence,
-    decision: GateDecision,
-) -> None:
+def _require_decision(candidate: Candidate) -> None:
     """Judge again, so that no decision can be brought along, and look at what it is about."""
+    config, decision, evidence = candidate.config, candidate.decision, candidate.evidence
     if decision.action != "release":
         raise BentoError(
             f"{config.name}: the decision is {decision.verdict!r}; only what is to be released is "
             "built"
         )
-    if checkpoint.kind == "linear" and not config.gate.baseline.release_instead:
+    if candidate.checkpoint.kind == "linear" and not config.gate.baseline.release_instead:
         raise BentoError(
             f"{config.name}: the baseline is not to be released; gate.baseline.release_instead is "
             "false"
         )
-    if decision != judge(config.gate, evidence):
+    judged = judge(config.gate, evidence)
+    if decision.forced is not None:
+        judged = force(judged, decision.forced)
+    if decision != judged:
         raise BentoError(
             f"{config.name}: the gate does not come to the decision {decision.verdict!r} on this "
             "evidence; run the line"
         )
+    checkpoint = candidate.checkpoint
     if evidence.evaluation.parents.get("checkpoint") != checkpoint.digest:
         raise BentoError(
             f"{config.name}: the evaluation is of another checkpoint than {checkpoint.key[:16]}; "
@@ -131,22 +112,17 @@ def _lay_out(context: Path, checkpoint: CheckpointManifest, requirements: tuple[
     (context / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
 
 
-def _card(
-    config: PipelineConfig,
-    tag: str,
-    parents: dict[str, str],
-    checkpoint: CheckpointManifest,
-    evaluation: EvaluationReport,
-    decision: GateDecision,
-) -> dict[str, Any]:
+def _card(candidate: Candidate, tag: str) -> dict[str, Any]:
     """Return what the service must know: labels, limits, cleaning, privacy, and why it passed."""
+    config, decision, checkpoint = candidate.config, candidate.decision, candidate.checkpoint
+    evaluation = candidate.evaluation
     return {
         "pipeline": config.name,
         "tag": tag,
         "kind": checkpoint.kind,
         "base_model": checkpoint.base_model,
         "labels": list(config.data.label_names),
-        **_window(config, checkpoint),
+        **_window(candidate),
         "max_texts": config.serving.max_texts,
         "max_characters": config.serving.max_characters,
         "cleaning": config.data.cleaning.model_dump(mode="json"),
@@ -154,47 +130,21 @@ def _card(
         "calibration": evaluation.scaling and evaluation.scaling.model_dump(mode="json"),
         "abstention": evaluation.abstention and {"threshold": evaluation.abstention.threshold},
         "decision": decision.model_dump(mode="json"),
+        "forced": decision.forced is not None,
         "test_rows": evaluation.rows,
-        "digests": parents,
+        "digests": candidate.digests,
     }
 
 
-def _window(config: PipelineConfig, checkpoint: CheckpointManifest) -> dict[str, int | None]:
+def _window(candidate: Candidate) -> dict[str, int | None]:
     """Return how many tokens of a text are read, and what pads a shorter one."""
-    if checkpoint.kind == "linear":
+    if candidate.checkpoint.kind == "linear":
         return {"max_length": None, "pad_token_id": None}
-    tokenizer = load_tokenizer(checkpoint.path("model"))
+    tokenizer = load_tokenizer(candidate.checkpoint.path("model"))
     return {
-        "max_length": config.training.max_length,
+        "max_length": candidate.config.training.max_length,
         "pad_token_id": int(tokenizer.pad_token_id),
     }
-
-
-def _about(card: dict[str, Any]) -> str:
-    """Return what the Bento's own page says of it, as markdown."""
-    rules = [
-        f"| {rule['metric']} | {rule['figure']['value']:.4f} | {rule['figure']['low']:.4f} to "
-        f"{rule['figure']['high']:.4f} | {rule['figure']['n']} | {rule['limit']:g} |"
-        for rule in card["decision"]["rules"]
-    ]
-    lines = [
-        f"# {card['tag']}",
-        "",
-        f"Classifies a text as {', '.join(card['labels'])}, by {_MODELS[card['kind']]}.",
-        _judged(card),
-        "",
-        "| metric | value | 95% interval | n | limit |",
-        "| --- | --- | --- | --- | --- |",
-        *rules,
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _judged(card: dict[str, Any]) -> str:
-    on = f"on {card['test_rows']:,} test rows"
-    if card["decision"]["verdict"] == "pass":
-        return f"It passed its gate {on}:"
-    return f"Its gate could not decide {on}, and its config released it even so:"
 
 
 def _run_bentoml(name: str, version: str, context: Path, scratch: Path) -> Path:
@@ -202,7 +152,7 @@ def _run_bentoml(name: str, version: str, context: Path, scratch: Path) -> Path:
     bentofile = {
         "service": "service:TextClassifier",
         "name": name,
-        "description": "file: ABOUT.md",
+        "description": "file: README.md",
         "include": ["*.py", "model/**"],
         "python": {"requirements_txt": "requirements.txt", "lock_packages": False},
         "envs": [{"name": "BENTOML_DO_NOT_TRACK", "value": "True"}],

@@ -10,9 +10,10 @@ from prefect.cache_policies import NO_CACHE
 
 from configs.schema import Calibration, PipelineConfig
 from tasks.abstention import choose
-from tasks.calibration import Logits, (
+from tasks.calibration import (
     COLDEST,
     HOTTEST,
+    Logits,
     fit,
     is_at_bound,
     loss_of,
@@ -52,9 +53,7 @@ def calibrate_candidate(
     )
 
 
-def calibrated(
-    settings: Calibration, logits: Logits, actual: NDArray[np.int64]
-) -> dict[str, Any]:
+def calibrated(settings: Calibration, logits: Logits, actual: NDArray[np.int64]) -> dict[str, Any]:
     """Return the manifest's own fields from logits [n_rows, n_labels] and class ids [n_rows]."""
     scaling = fit(logits, actual, settings.method)
     probabilities = probabilities_of(logits, scaling)

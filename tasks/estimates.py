@@ -243,16 +243,26 @@ def _f1(share: float) -> float:
     return 2 * share / (1 + share)
 
 
-def more_rows(distance: float, rows: int) -> int | None:
+def deviates(comparisons: int) -> float:
+    """Return the width of intervals that all hold the truth in 95 of 100 cases (Bonferroni)."""
+    return Z95 if comparisons == 1 else -NORMAL.inv_cdf(0.025 / comparisons)
+
+
+def level_text(z: float) -> str:
+    """Return what an interval to `z` deviates is called, such as `95%` or `98.3%`."""
+    return f"{100 - float(f'{200 * NORMAL.cdf(-z):.2g}'):g}%"
+
+
+def more_rows(distance: float, rows: int, z: float = Z95) -> int | None:
     """Return how many test rows, beside `rows`, would settle a limit at that distance.
 
-    A distance grows with the root of the rows. Counted are those with which it would be beyond `Z95`
+    A distance grows with the root of the rows. Counted are those with which it would be beyond `z`
     in 90 of 100 samples, if the figure measured were the true one; since that is measured too, it
     comes to about 80 (`benchmarks/results/gate.json`). None if the figure is on the limit.
     """
     if abs(distance) < 1e-6:
         return None
-    needed = rows * ((Z95 + NORMAL.inv_cdf(0.9)) / distance) ** 2
+    needed = rows * ((z + NORMAL.inv_cdf(0.9)) / distance) ** 2
     return max(1, int(np.ceil(needed)) - rows)
 
 

@@ -1,4 +1,4 @@
-"""Stage decide: the pure gate. Figures and limits in, a decision with its reasons out.
+"""The pure gate: figures and limits in, a decision with its reasons out.
 
 The rules, each tested:
 
@@ -12,10 +12,14 @@ The rules, each tested:
 - A limit on a label that the evaluation does not know is undecided in the same way (the config
   refuses it before it gets here).
 - With fewer test rows than `min_test_rows` every rule is undecided, whatever the figures say; with
-  fewer than `min_support` in a figure's own denominator, that rule is.
+  fewer than `min_support` in a figure's own denominator, that rule is. What is counted and not
+  sampled, such as test rows in training, is judged all the same.
 - A rule on slices is one rule for each slice. The gap between the best and the worst slice passes
   if no two slices are farther apart; `tasks.gaps` tells how that is corrected. A slice below
   `min_support` leaves its rules and the gap undecided.
+- A test set that has decided on other models is no longer new: with each, the best of them looks
+  better than it is by more. The decision says so; with `gate.reuse: widen` all intervals are
+  those of as many comparisons (Bonferroni).
 - One rejected rule rejects; else one undecided rule leaves it undecided; else it passes. What is
   done of an undecided model, `gate.undecided` says.
 - All rules must pass, so that many rules make it no likelier that a bad model passes, and each is
@@ -27,22 +31,28 @@ from collections.abc import Iterator
 from math import nan
 
 import numpy as np
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from configs.errors import GateError
 from configs.schema import Gate
 from tasks.abstention import abstention_questions
 from tasks.contests import over_baseline, over_champion
-from tasks.estimates import Z95, Estimate, holm, more_rows
+from tasks.estimates import Counted, Estimate, deviates, holm, level_text, more_rows
 from tasks.figures import estimates_of
-from tasks.manifests import EvaluationReport, Evidence, GateDecision, RuleVerdict, Verdict
+from tasks.manifests import (
+    EvaluationReport,
+    Evidence,
+    GateDecision,
+    LeakageReport,
+    RuleVerdict,
+    Verdict,
+)
 from tasks.questions import UNDEFINED, Question, figure_of, limits_of
 from tasks.reliability import calibration_questions
 from tasks.robustness import robustness_questions
 from tasks.slice_rules import slice_questions
 
 FEWEST_RESAMPLES = 100
+LEAKED = "test rows in training"
 _ROUNDING = 1e-9
 
 
@@ -55,14 +65,15 @@ def judge(gate: Gate, evidence: Evidence) -> GateDecision:
     if evidence.evaluation.is_of_the_baseline:
         gate = gate.of_the_baseline
     asked = tuple(questions_of(gate, evidence))
+    z = deviates(evidence.uses if gate.reuse == "widen" else 1)
     distances = {
         question.name: distance
         for question in asked
         if not question.exact and (distance := question.distance) is not None
     }
-    below = holm(distances)
+    below = holm(distances, z)
     rows = evidence.evaluation.rows
-    rules = tuple(_judge_rule(gate, rows, each, rejected=each.name in below) for each in asked)
+    rules = tuple(_judge_rule(gate, rows, z, each, rejected=each.name in below) for each in asked)
     verdicts = {rule.verdict for rule in rules}
     verdict: Verdict = "pass"
     if "reject" in verdicts:
@@ -76,7 +87,30 @@ def judge(gate: Gate, evidence: Evidence) -> GateDecision:
         rules=rules,
         reasons=tuple(rule.reason for rule in rules if rule.verdict == verdict),
         evidence=evidence.digests,
+        remarks=tuple(_remarks(gate, evidence, z)),
+        z=z,
     )
+
+
+def force(decision: GateDecision, reason: str) -> GateDecision:
+    """Return the decision to release all the same; one that releases anyway stays as it is."""
+    if decision.action == "release":
+        return decision
+    return decision.model_copy(update={"action": "release", "forced": reason})
+
+
+def _remarks(gate: Gate, evidence: Evidence, z: float) -> Iterator[str]:
+    """Yield what a reader should know beside the reasons."""
+    if evidence.uses == 1:
+        return
+    used = f"this test set has decided on {evidence.uses} models, this one included"
+    if gate.reuse == "widen":
+        yield f"{used}: limits are judged on {level_text(z)} intervals (Bonferroni)"
+    else:
+        yield (
+            f"{used}: the best of several looks better than it is; set gate.reuse=widen, or test "
+            "on new rows"
+        )
 
 
 def questions_of(gate: Gate, evidence: Evidence) -> Iterator[Question]:
@@ -91,6 +125,13 @@ def questions_of(gate: Gate, evidence: Evidence) -> Iterator[Question]:
     yield from abstention_questions(gate, evidence.evaluation)
     yield from robustness_questions(gate.robustness, evidence)
     yield from slice_questions(gate, evidence.evaluation)
+    if evidence.leakage is not None:
+        yield _leakage_question(evidence.leakage)
+
+
+def _leakage_question(report: LeakageReport) -> Question:
+    leaked = Counted(report.exact + report.near, report.rows)
+    return Question(LEAKED, 0.0, leaked, at_most=True, exact=True)
 
 
 def _measured(report: EvaluationReport) -> dict[str, Estimate | None]:
@@ -128,13 +169,13 @@ def _measured(report: EvaluationReport) -> dict[str, Estimate | None]:
     return found
 
 
-def _judge_rule(gate: Gate, rows: int, asked: Question, *, rejected: bool) -> RuleVerdict:
-    verdict, more, reason = _verdict(gate, rows, asked, rejected=rejected)
+def _judge_rule(gate: Gate, rows: int, z: float, asked: Question, *, rejected: bool) -> RuleVerdict:
+    verdict, more, reason = _verdict(gate, rows, z, asked, rejected=rejected)
     return RuleVerdict(
         metric=asked.name,
         limit=asked.limit,
         at_most=asked.at_most,
-        figure=figure_of(asked.estimate),
+        figure=figure_of(asked.estimate, z=z),
         verdict=verdict,
         more_rows=more,
         reason=f"{asked.name}: {reason}",
@@ -142,12 +183,12 @@ def _judge_rule(gate: Gate, rows: int, asked: Question, *, rejected: bool) -> Ru
 
 
 def _verdict(
-    gate: Gate, rows: int, asked: Question, *, rejected: bool
+    gate: Gate, rows: int, z: float, asked: Question, *, rejected: bool
 ) -> tuple[Verdict, int | None, str]:
     """Return the verdict on one rule, the test rows that it lacks, and the reason."""
     estimate, distance = asked.estimate, asked.distance
     by_value = asked.exact or gate.judge_on == "value"
-    if rows < gate.min_test_rows:
+    if rows < gate.min_test_rows and not asked.exact:
         reason = f"{rows} test rows, below gate.min_test_rows={gate.min_test_rows}"
         return "undecided", gate.min_test_rows - rows, reason
     if estimate is None or distance is None:
@@ -156,20 +197,19 @@ def _verdict(
         more = -(-rows * (gate.min_support - estimate.n) // estimate.n) if estimate.n else None
         reason = f"rests on {estimate.n} rows, below gate.min_support={gate.min_support}"
         return "undecided", more, reason
-    shown = _shown(estimate, by_value=by_value)
-    if asked.is_reached if by_value else distance >= Z95:
+    shown = _shown(estimate, z, by_value=by_value)
+    if asked.is_reached if by_value else distance >= z:
         stays = "stays within" if asked.at_most else "reaches"
         return "pass", None, f"{shown} {stays} {asked.limit:g}"
     if by_value or rejected:
         return "reject", None, f"{shown} is {'above' if asked.at_most else 'below'} {asked.limit:g}"
-    more = more_rows(distance, rows)
+    more = more_rows(distance, rows, z)
     cure = "no number of rows" if more is None else f"about {more:,} more test rows"
     return "undecided", more, f"{shown} leaves {asked.limit:g} open; {cure} would settle it"
 
 
-def _shown(estimate: Estimate, *, by_value: bool) -> str:
-    low, high = estimate.interval(Z95)
+def _shown(estimate: Estimate, z: float, *, by_value: bool) -> str:
+    if isinstance(estimate, Counted):
+        return f"{estimate.rows:,}"
+    low, high = estimate.interval(z)
     return f"{estimate.value:.4f}" + ("" if by_value else f" [{low:.4f}, {high:.4f}]")
-
-
-decide = task(name="decide", task_run_name="decide", cache_policy=NO_CACHE)(judge)

@@ -7,9 +7,10 @@ so that one can walk from a served answer back to the rows it was learned from.
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.digests import value_digest
+from tasks.estimates import Z95, level_text
 
 Verdict = Literal["pass", "reject", "undecided"]
 Action = Literal["release", "reject", "hold"]
@@ -123,10 +124,30 @@ class ProfileManifest(Manifest):
 
 
 class SplitManifest(Manifest):
-    """`train.parquet`, `validation.parquet`, `test.parquet`: row, text, label, group, slices."""
+    """`train.parquet`, `validation.parquet`, `test.parquet`: row, text, label, group, slices.
+
+    `leaked` counts the rows that are on no side, since a frozen test set has their like, by why:
+    `exact`, `near` or `group`.
+    """
 
     rows: dict[str, int]
     label_counts: dict[str, dict[str, int]]
+    leaked: dict[str, int] = {}
+
+
+class LeakageReport(Manifest):
+    """How many rows of train and validation are in the test set too, counted on the files.
+
+    `test_set` is the digest of the test rows, by which the set is known. `near` are near-copies,
+    looked for where the set is frozen, at a Jaccard index of `near_jaccard` or more.
+    """
+
+    test_set: str
+    frozen: bool
+    rows: int
+    exact: int
+    near: int
+    near_jaccard: float | None
 
 
 class EpochFigures(Record):
@@ -343,6 +364,9 @@ class Evidence(Record):
     evaluation: EvaluationReport
     challenge: ChallengeReport | None = None
     probe: ProbeReport | None = None
+    leakage: LeakageReport | None = None
+    uses: int = Field(1, ge=1)
+    """How many models were decided on this test set, up to this one."""
 
     @property
     def digests(self) -> dict[str, str]:
@@ -351,8 +375,14 @@ class Evidence(Record):
             "evaluate": self.evaluation,
             "challenge": self.challenge,
             "probe": self.probe,
+            "leakage": self.leakage,
         }
         return {stage: part.digest for stage, part in parts.items() if part is not None}
+
+    @property
+    def model(self) -> str:
+        """Return what tells the candidate from others: the digest of all that it predicted."""
+        return self.evaluation.files.get("predictions.parquet", self.evaluation.digest)
 
 
 class RuleVerdict(Record):
@@ -371,7 +401,11 @@ class RuleVerdict(Record):
 
 
 class GateDecision(Record):
-    """What the gate says of the candidate, why, and what is therefore done."""
+    """What the gate says of the candidate, why, and what is therefore done.
+
+    Intervals reach to `z` deviates. `forced` is the reason a person gave for the release of a
+    model that the gate does not pass; the verdict stays what it is.
+    """
 
     verdict: Verdict
     action: Action
@@ -379,6 +413,19 @@ class GateDecision(Record):
     rules: tuple[RuleVerdict, ...]
     reasons: tuple[str, ...]
     evidence: dict[str, str]
+    remarks: tuple[str, ...] = ()
+    z: float = Z95
+    forced: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """Return the SHA-256 of the decision."""
+        return value_digest(self.model_dump(mode="json"))
+
+    @property
+    def level(self) -> str:
+        """Return what the intervals are called, such as `95%`."""
+        return level_text(self.z)
 
 
 class BentoManifest(Manifest):

@@ -57,6 +57,20 @@ def further_candidates(keys: NDArray[np.uint64], rows: Indices, cluster: Indices
     return distinct(np.concatenate(found))
 
 
+def candidates_across(known: NDArray[np.uint64], keys: NDArray[np.uint64]) -> Indices:
+    """Return pairs [n_pairs, 2] of a known row and another that have the same key in one band.
+
+    Rows of `keys` [n_rows] are numbered on from those of `known` [n_known]. Each is paired with
+    the first 32 known rows of its key.
+    """
+    order = np.argsort(known, kind="stable")
+    start = np.searchsorted(known[order], keys, side="left")
+    count = np.minimum(np.searchsorted(known[order], keys, side="right") - start, _REACH)
+    row = np.repeat(np.arange(len(keys)), count)
+    step = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+    return np.stack([order[start[row] + step], row + len(known)], axis=1)
+
+
 def distinct(pairs: Indices) -> Indices:
     """Return each pair once, the smaller row first, sorted."""
     if not len(pairs):
@@ -66,7 +80,10 @@ def distinct(pairs: Indices) -> Indices:
 
 
 def near_copies(
-    pairs: Sequence[Indices], texts_of: Callable[[Indices], Sequence[str]], least: float
+    pairs: Sequence[Indices],
+    texts_of: Callable[[Indices], Sequence[str]],
+    least: float,
+    stage: str = "deduplicate",
 ) -> tuple[Indices, NDArray[np.float64]]:
     """Return those of the candidate pairs whose texts have a Jaccard index of at least `least`.
 
@@ -83,7 +100,7 @@ def near_copies(
         near.append(part[found >= least])
         index.append(found[found >= least])
         compared = min(start + _MOST_PAIRS, len(candidate_pairs))
-        report_progress("deduplicate", compared, len(candidate_pairs), "pairs of texts compared")
+        report_progress(stage, compared, len(candidate_pairs), "pairs of texts compared")
     return np.concatenate(near), np.concatenate(index)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.estimates import Z95, Share
-from tasks.manifests import CheckpointManifest, EvaluationReport, Figure, RuleVerdict
+from tasks.manifests import CheckpointManifest, EvaluationReport, Figure, GateDecision, RuleVerdict
 from tasks.predictions import Predictions
 from tasks.waterfall import DataStep
 
@@ -157,28 +157,35 @@ def coverage(report: EvaluationReport) -> "Canvas":
     return canvas
 
 
-def limits_by_scale(rules: Sequence[RuleVerdict], report: EvaluationReport) -> "dict[str, Canvas]":
+def limits_by_scale(decision: GateDecision, report: EvaluationReport) -> "dict[str, Canvas]":
     """Draw the rules on figures as `limits`, and those on anything else as `other_limits`."""
-    figures = [rule for rule in rules if rule.metric in report.figures]
-    others = [rule for rule in rules if rule.metric not in report.figures]
+    measured = [
+        rule
+        for rule in decision.rules
+        if rule.figure is not None
+        and rule.figure.value is not None
+        and rule.figure.method != "counted"  # it is no share, and would not fit beside them
+    ]
+    figures = [rule for rule in measured if rule.metric in report.figures]
+    others = [rule for rule in measured if rule.metric not in report.figures]
     drawn = {"limits": figures, "other_limits": others}
-    return {name: limits(some, report) for name, some in drawn.items() if some}
+    return {name: limits(some, decision.level, report) for name, some in drawn.items() if some}
 
 
-def limits(rules: Sequence[RuleVerdict], report: EvaluationReport) -> "Canvas":
+def limits(rules: Sequence[RuleVerdict], level: str, report: EvaluationReport) -> "Canvas":
     """Draw the first 30 gated figures, each with its interval, limit, and the baseline's figure."""
-    measured = [rule for rule in rules if rule.figure is not None and rule.figure.value is not None]
-    count, measured = len(measured), measured[:MOST_LINES]
+    count, measured = len(rules), rules[:MOST_LINES]
     canvas, axes = _axes(7.0, 0.8 + 0.42 * max(len(measured), 1))
     if count > MOST_LINES:
         axes.set_xlabel(f"the first {MOST_LINES} of {count} figures")
-    names = []
+    names: list[str] = []
+    told = f"model, {level} interval"
     for line, rule in enumerate(measured):
         figure = rule.figure
         assert figure is not None and figure.value is not None
         names.append(rule.metric)
         axes.plot([figure.low, figure.high], [line, line], color=INK, linewidth=2)
-        axes.plot(figure.value, line, "o", color=INK, label=_once("model, 95% interval", line))
+        axes.plot(figure.value, line, "o", color=INK, label=_once(told, line))
         axes.plot(
             rule.limit,
             line,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from configs.limits import Limits
-from tasks.estimates import Z95, Estimate
+from tasks.estimates import Z95, Counted, Estimate
 from tasks.manifests import Figure, Verdict
 
 UNDEFINED = "undefined: nothing to divide by"
@@ -61,13 +61,15 @@ def limits_of(limits: Limits) -> Iterator[tuple[str, float]]:
             yield f"{name}.{label}", limit
 
 
-def figure_of(estimate: Estimate | None, value: float | None = None) -> Figure:
-    """Return an estimate with its 95% interval, or the figure of one that is undefined.
+def figure_of(estimate: Estimate | None, value: float | None = None, z: float = Z95) -> Figure:
+    """Return an estimate with its interval to `z`, or the figure of one that is undefined.
 
     `value` is the same figure by another road, such as a metric module, and is the one told.
     """
     if estimate is None:
         return Figure(value=None, n=0, method=UNDEFINED)
-    low, high = estimate.interval(Z95)
+    if isinstance(estimate, Counted):
+        return Figure(value=estimate.value, n=estimate.n, method=estimate.method)
+    low, high = estimate.interval(z)
     told = estimate.value if value is None else value
     return Figure(value=told, low=low, high=high, n=estimate.n, method=estimate.method)

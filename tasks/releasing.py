@@ -14,10 +14,10 @@ from configs.schema import PipelineConfig, redact
 from tasks.digests import file_digests, value_digest
 from tasks.manifests import (
     BentoManifest,
-    GateDecision,
     ProofReport,
     ReleaseRecord,
 )
+from tasks.records import DecisionRecord, contradictions
 from tasks.steps import home, sync_folder, write_json, write_text
 
 log = logging.getLogger("ekiben")
@@ -30,7 +30,7 @@ def bento_store() -> Path:
 
 def release_bento(
     config: PipelineConfig,
-    decision: GateDecision,
+    decided: DecisionRecord,
     bento: BentoManifest,
     proof: ProofReport,
     report: Path,
@@ -38,13 +38,14 @@ def release_bento(
     """Put the proven Bento into the user's store, move `latest`, and record the release.
 
     The Bento is copied to a staging folder on the store's file system, checked against its
-    manifest, and renamed into place: the store never holds a part of it. The report and the proof
-    travel in the Bento's own folder.
+    manifest, and renamed into place: the store never holds a part of it. The report, the record of
+    the decision and the proof travel in the Bento's own folder.
 
     Raises:
-        BentoError: if decision, proof and Bento do not belong together, or the copy is not whole.
+        BentoError: if decision, proof and Bento do not belong together, the decision does not
+            follow from its evidence, or the copy is not whole.
     """
-    _require_chain(decision, bento, proof)
+    _require_chain(decided, bento, proof)
     name, _, version = bento.tag.partition(":")
     place = bento_store() / "bentos" / name / version
     pointer = place.parent / "latest"
@@ -54,8 +55,8 @@ def release_bento(
         log.info("release: reused %s, nothing changed", bento.tag)
         record = ReleaseRecord.model_validate_json(file.read_text(encoding="utf-8"))
     else:
-        _move_in(bento, proof, report, place)
-        record = _record(config, decision, bento, proof, report, place, previous)
+        _move_in(bento, proof, decided, report, place)
+        record = _record(config, decided, bento, proof, report, place, previous)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, record.model_dump(mode="json"))
     write_text(pointer, version)
@@ -79,10 +80,11 @@ def champion(pipeline: str) -> ReleaseRecord | None:
     return ReleaseRecord.model_validate_json(file.read_text(encoding="utf-8"))
 
 
-def _require_chain(decision: GateDecision, bento: BentoManifest, proof: ProofReport) -> None:
+def _require_chain(decided: DecisionRecord, bento: BentoManifest, proof: ProofReport) -> None:
     chained = (
-        decision.action == "release"
-        and bento.parents["decision"] == value_digest(decision.model_dump(mode="json"))
+        decided.decision.action == "release"
+        and bento.parents["decision"] == decided.decision.digest
+        and bento.parents["evaluation"] == decided.evidence.evaluation.digest
         and proof.parents["bento"] == bento.digest
     )
     if not chained:
@@ -90,6 +92,8 @@ def _require_chain(decision: GateDecision, bento: BentoManifest, proof: ProofRep
             f"{bento.tag}: decision, Bento and proof are not of one run; only a Bento that is "
             "to be released and was proven is"
         )
+    if problems := list(contradictions(decided)):
+        raise BentoError([f"{bento.tag}: is not released: {problem}" for problem in problems])
 
 
 def _previous(pointer: Path, version: str) -> str | None:
@@ -114,7 +118,9 @@ def _built_files(bento: BentoManifest) -> dict[str, str]:
     }
 
 
-def _move_in(bento: BentoManifest, proof: ProofReport, report: Path, place: Path) -> None:
+def _move_in(
+    bento: BentoManifest, proof: ProofReport, decided: DecisionRecord, report: Path, place: Path
+) -> None:
     staging = bento_store() / ".ekiben-staging" / f"{place.parent.name}-{place.name}"
     replaced = staging.with_name(f"{staging.name}.replaced")
     shutil.rmtree(staging, ignore_errors=True)
@@ -126,6 +132,7 @@ def _move_in(bento: BentoManifest, proof: ProofReport, report: Path, place: Path
             )
         shutil.copyfile(report, staging / "report.html")
         write_json(staging / "proof.json", proof.model_dump(mode="json", exclude={"folder"}))
+        write_json(staging / "decision.json", decided.model_dump(mode="json"))
         for folder in [staging, *(path for path in staging.rglob("*") if path.is_dir())]:
             sync_folder(folder)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +147,7 @@ def _move_in(bento: BentoManifest, proof: ProofReport, report: Path, place: Path
 
 def _record(
     config: PipelineConfig,
-    decision: GateDecision,
+    decided: DecisionRecord,
     bento: BentoManifest,
     proof: ProofReport,
     report: Path,
@@ -163,7 +170,7 @@ def _record(
             "config": value_digest(settings),
         },
         config=settings,
-        decision=decision,
+        decision=decided.decision,
     )
 
 

@@ -28,6 +28,7 @@ from tasks.manifests import (
 )
 from tasks.predictions import read_predictions
 from tasks.questions import figure_of
+from tasks.records import DecisionRecord
 from tasks.reliability import calibration_error
 from tasks.slice_rules import slice_estimates
 from tasks.steps import home, write_text
@@ -56,6 +57,7 @@ class Run:
     calibration: CalibrationManifest | None = None
     probe: ProbeReport | None = None
     baseline: CheckpointManifest | None = None
+    recorded: DecisionRecord | None = None
     instead: "Run | None" = None
     """The same with the baseline in the model's place, where that is not released."""
 
@@ -68,10 +70,15 @@ class Run:
         return other
 
     @property
+    def record(self) -> DecisionRecord:
+        """Return the decision as it was put on record."""
+        assert self.recorded is not None
+        return self.recorded
+
+    @property
     def evidence(self) -> Evidence:
-        """Return all that the decision is made on."""
-        assert self.evaluation is not None
-        return Evidence(evaluation=self.evaluation, challenge=self.challenge, probe=self.probe)
+        """Return all that the decision was made on."""
+        return self.record.evidence
 
     @property
     def candidate(self) -> CheckpointManifest:
@@ -91,6 +98,8 @@ class Run:
         decision = self.chosen.decision
         if decision is None:
             return "valid data" if self.validation.passed else "invalid data"
+        if decision.forced is not None:
+            return "forced"
         names = {"reject": "rejected", "hold": "undecided"}
         return names.get(decision.action, "released" if self.proof else "passed")
 
@@ -107,7 +116,9 @@ class Run:
 
     def data_steps(self) -> list[DataStep]:
         """Return what each step of the data took or changed."""
-        return waterfall(self.dataset, self.validation, self.duplicates, self.label_errors)
+        return waterfall(
+            self.dataset, self.validation, self.duplicates, self.label_errors, self.split
+        )
 
     def manifests(self) -> dict[str, Any]:
         """Return the steps' manifests by stage, in the order of the line."""
@@ -180,6 +191,8 @@ def figure_text(figure: Figure | None) -> str:
     """Return a figure with its interval, as `0.987 [0.978, 0.993]`."""
     if figure is None or figure.value is None:
         return "undefined"
+    if figure.method == "counted":
+        return f"{figure.value:,g}"
     if figure.low is None or figure.high is None:
         return f"{figure.value:.4f}"
     return f"{figure.value:.4f} [{figure.low:.4f}, {figure.high:.4f}]"
@@ -264,10 +277,10 @@ def _plots(run: Run) -> dict[str, str]:
         if figures := slice_figures(run.evaluation):
             drawn["slices"] = plots.slices(figures, run.evaluation.figures["accuracy"])
         if run.decision is not None:
-            drawn |= plots.limits_by_scale(run.decision.rules, run.evaluation)
+            drawn |= plots.limits_by_scale(run.decision, run.evaluation)
     if run.instead is not None and run.instead.evaluation and run.instead.decision:
         own = run.instead.evaluation
         drawn["baseline_confusion"] = plots.confusion(own)
-        scales = plots.limits_by_scale(run.instead.decision.rules, own)
+        scales = plots.limits_by_scale(run.instead.decision, own)
         drawn |= {f"baseline_{name}": canvas for name, canvas in scales.items()}
     return {name: plots.as_svg(canvas) for name, canvas in drawn.items()}

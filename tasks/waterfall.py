@@ -3,7 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tasks.manifests import DatasetManifest, DuplicateReport, LabelReport, ValidationReport
+from tasks.manifests import (
+    DatasetManifest,
+    DuplicateReport,
+    LabelReport,
+    SplitManifest,
+    ValidationReport,
+)
 
 _CLEANING = {
     "unescape_html": "HTML entities turned into letters",
@@ -36,11 +42,12 @@ def waterfall(
     validation: ValidationReport,
     duplicates: DuplicateReport | None = None,
     label_errors: LabelReport | None = None,
+    split: SplitManifest | None = None,
 ) -> list[DataStep]:
     """Return the steps in their order; a step that was not come to is left out."""
     steps = list(_texts(dataset))
     rows = dataset.rows
-    for step, taken, changed, told in _rows(validation, duplicates, label_errors):
+    for step, taken, changed, told in _rows(validation, duplicates, label_errors, split):
         steps.append(DataStep(step, rows, rows - taken, changed, told))
         rows -= taken
     return steps
@@ -61,6 +68,7 @@ def _rows(
     validation: ValidationReport,
     duplicates: DuplicateReport | None,
     label_errors: LabelReport | None,
+    split: SplitManifest | None,
 ) -> Iterator[tuple[str, int, int, str]]:
     """Yield name, rows taken, labels changed and a sentence of each step that may take rows."""
     yield "validate", validation.rows_quarantined, 0, "quarantined by an expectation"
@@ -80,3 +88,9 @@ def _rows(
     if label_errors is not None and label_errors.rows_judged:
         told = f"{label_errors.found:,} probably mislabelled, by a model of the other rows"
         yield "label errors", label_errors.quarantined, 0, told
+    if split is not None and split.leaked:
+        exact, near, group = (split.leaked[why] for why in ("exact", "near", "group"))
+        told = (
+            f"like the frozen test set: {exact:,} copies, {near:,} near-copies, {group:,} by group"
+        )
+        yield "test set", exact + near + group, 0, told

@@ -15,7 +15,13 @@ switch_off_telemetry()
 settings.register_profile("ekiben", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("ekiben")
 ROOT = Path(__file__).resolve().parent.parent
-SHARE_A_RELEASE = {"test_line", "test_no_outside_connection", "test_prefect_ui", "test_raw_text"}
+SHARE_A_RELEASE = {
+    "test_decisions",
+    "test_line",
+    "test_no_outside_connection",
+    "test_prefect_ui",
+    "test_raw_text",
+}
 
 
 class ByRelease(LoadFileScheduling):

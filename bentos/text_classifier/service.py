@@ -90,6 +90,9 @@ class Classification(BaseModel):
     model: str = Field(
         description="Tag of the Bento that answered.", json_schema_extra={"example": CARD["tag"]}
     )
+    forced: bool = Field(
+        description="Whether a person released the model though its gate did not pass it."
+    )
 
 
 @bentoml.service(name=CARD["pipeline"])
@@ -118,4 +121,5 @@ def _classification(answer: Answer) -> Classification:
         unsure=answer.unsure,
         truncated=answer.truncated,
         model=CARD["tag"],
+        forced=CARD["forced"],
     )

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +31,7 @@ from tasks.baseline import fit_baseline
 from tasks.building import build_bento
 from tasks.calibrating import calibrate_candidate
 from tasks.challenging import challenge_champion
+from tasks.deciding import decide_on
 from tasks.digests import file_digest, folder_digest, value_digest
 from tasks.duplicates import find_duplicates
 from tasks.evaluation import evaluate_candidate
@@ -38,6 +39,7 @@ from tasks.finetuning import fine_tune
 from tasks.fingerprints import fingerprints
 from tasks.gate import judge
 from tasks.ingest import read_dataset
+from tasks.leakage import count_leaks
 from tasks.manifests import (
     BentoManifest,
     CalibrationManifest,
@@ -46,14 +48,15 @@ from tasks.manifests import (
     DuplicateReport,
     EvaluationReport,
     Evidence,
-    GateDecision,
     Manifest,
     ProofReport,
     ReleaseRecord,
     SplitManifest,
     ValidationReport,
 )
+from tasks.model_card import Candidate
 from tasks.proving import prove_bento
+from tasks.records import DecisionRecord
 from tasks.releasing import release_bento
 from tasks.reporting import Run, write_report
 from tasks.splitting import split_rows
@@ -73,6 +76,7 @@ STAGES = (
     "finetune",
     "calibrate",
     "evaluate",
+    "leakage",
     "build",
     "prove",
     "release",
@@ -131,16 +135,20 @@ def test_a_run_prints_the_decision_the_report_the_tag_and_two_lines_to_copy(
     header = next(line for line in printed.splitlines() if line.split()[:1] == ["metric"])
     assert " ".join(header.split()) == "metric value 95% interval n limit verdict baseline"
     row = next(line for line in printed.splitlines() if line.split()[:1] == ["accuracy"]).split()
-    low, high = float(row[2]), float(row[4])
+    low, high = map(float, row[2].split("–"))
     assert low <= float(row[1]) <= high
     assert float(row[1]) >= 0.8
-    assert row[5:8] == ["134", "0.8", "pass"]
-    assert 0 < float(row[8]) <= 1
+    assert row[3:6] == ["134", "0.8", "pass"]
+    assert 0 < float(row[6]) <= 1
     report = re.search(r"^report: (/.+\.html)$", printed, re.MULTILINE)
     assert report is not None
     assert Path(report[1]).is_file()
-    ended = r"^Released in \d+ s: accuracy: 0\.\d+ \[0\.\d+, 0\.\d+\] reaches 0\.8$"
-    assert re.search(ended, printed, re.MULTILINE)
+    assert re.search(
+        r"^Released in \d+ s: accuracy: 0\.\d+ \[.+\] reaches 0\.8; "
+        r"test rows in training: 0 stays within 0$",
+        printed,
+        re.MULTILINE,
+    )
     serve, curl = printed_lines(printed)
     assert serve.endswith("bentoml serve smoke:latest")
     assert curl.startswith("curl -s http://127.0.0.1:3000/classify ")
@@ -309,7 +317,10 @@ def test_the_printed_curl_line_classifies_two_texts(
     answers = json.loads(done.stdout)
     assert len(answers) == 2
     for answer in answers:
-        assert set(answer) == {"label", "probabilities", "unsure", "truncated", "model"}
+        assert set(answer) == {
+            "label", "probabilities", "unsure", "truncated", "model", "forced"
+        }  # fmt: skip
+        assert answer["forced"] is False
         assert set(answer["probabilities"]) == {"ham", "spam"}
         assert sum(answer["probabilities"].values()) == pytest.approx(1.0, abs=1e-9)
         assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].get)
@@ -471,11 +482,10 @@ class Made:
     """What the stages have made of the smoke line, in a home where nothing is proven yet."""
 
     config: PipelineConfig
-    dataset: DatasetManifest
     split: SplitManifest
-    checkpoint: CheckpointManifest
     evaluation: EvaluationReport
-    decision: GateDecision
+    decided: DecisionRecord
+    candidate: Candidate
     bento: BentoManifest
 
     def prove(self) -> ProofReport:
@@ -499,12 +509,14 @@ def made(homes: Path, released: ReleasedHomes) -> Made:
     calibration = calibrate_candidate(config, split, checkpoint)
     baseline = fit_baseline(config, split)
     evaluation = evaluate_candidate(config, split, checkpoint, calibration, baseline)
-    evidence = Evidence(evaluation=evaluation)
-    decision = judge(config.gate, evidence)
-    bento = build_bento(config, dataset, checkpoint, evidence, decision)
+    evidence = Evidence(evaluation=evaluation, leakage=count_leaks(config, split))
+    decided = decide_on(config, evidence)
+    evidence, decision = decided.evidence, decided.decision
+    candidate = Candidate(config, dataset, split, checkpoint, evidence, decision)
+    bento = build_bento(candidate)
     assert bento.tag == printed_tag(released.printed)
     assert bento.folder.is_relative_to(homes)
-    return Made(config, dataset, split, checkpoint, evaluation, decision, bento)
+    return Made(config, split, evaluation, decided, candidate, bento)
 
 
 def swap_the_labels(model: Path) -> None:
@@ -598,18 +610,18 @@ def test_what_was_not_proven_is_not_released(
     report = record_of(released).report
     swap_the_labels(made.bento.path("bento") / "src" / "model")
     with pytest.raises(BentoError, match="differs from what was proven"):
-        release_bento(made.config, made.decision, made.bento, proof, report)
-    rejected = made.decision.model_copy(update={"verdict": "reject", "action": "reject"})
+        release_bento(made.config, made.decided, made.bento, proof, report)
+    changed = {"verdict": "reject", "action": "reject"}
+    rejected = made.decided.decision.model_copy(update=changed)
+    decided = made.decided.model_copy(update={"decision": rejected})
     with pytest.raises(BentoError, match="are not of one run"):
-        release_bento(made.config, rejected, made.bento, proof, report)
+        release_bento(made.config, decided, made.bento, proof, report)
+    stricter = load_config(CONFIG, ["gate.accuracy.min=0.9999"]).gate
+    decided = made.decided.model_copy(update={"gate": stricter})
+    with pytest.raises(BentoError, match=r'is not released: decision\.verdict is "pass" in the'):
+        release_bento(made.config, decided, made.bento, proof, report)
     with pytest.raises(BentoError, match="only what is to be released is built"):
-        build_bento(
-            made.config,
-            made.dataset,
-            made.checkpoint,
-            Evidence(evaluation=made.evaluation),
-            rejected,
-        )
+        build_bento(replace(made.candidate, decision=rejected))
     assert not (homes / "bentoml_home" / "bentos").exists()
     assert not list((homes / "ekiben_home").glob("releases/*/*"))
 

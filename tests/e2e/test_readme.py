@@ -65,7 +65,7 @@ def test_the_call_is_the_one_that_the_line_prints() -> None:
     assert CURL_EXAMPLE in README
     answers = json.loads(block("Serve and call", "json"))
     for answer in answers:
-        assert list(answer) == ["label", "probabilities", "truncated", "model"]
+        assert list(answer) == ["label", "probabilities", "truncated", "model", "forced"]
         assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].get)
 
 

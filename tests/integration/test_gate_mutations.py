@@ -41,6 +41,7 @@ from tasks.manifests import (
     RuleVerdict,
     SplitManifest,
 )
+from tasks.model_card import Candidate
 from tasks.questions import figure_of
 from tasks.steps import MANIFEST, write_json
 
@@ -135,7 +136,11 @@ class Line:
     def build(self, evidence: Evidence, decision: GateDecision) -> None:
         """Build, unless the decision is another."""
         if decision.action == "release":
-            building.build_bento(self.config, self.dataset, self.checkpoint, evidence, decision)
+            building.build_bento(
+                Candidate(
+                    self.config, self.dataset, self.split, self.checkpoint, evidence, decision
+                )
+            )
 
 
 def config_with(least: float) -> PipelineConfig:
@@ -495,7 +500,9 @@ def test_a_rejected_model_is_not_built_directly(line: Line, built: list[str]) ->
     evidence = Evidence(evaluation=line.evaluation)
     decision = judge(line.config.gate, evidence)
     with pytest.raises(BentoError, match="only what is to be released is built"):
-        building.build_bento(line.config, line.dataset, line.checkpoint, evidence, decision)
+        building.build_bento(
+            Candidate(line.config, line.dataset, line.split, line.checkpoint, evidence, decision)
+        )
     assert built == []
 
 

@@ -1,12 +1,13 @@
 """Evaluations of models that exist only as confusion matrices, for the tests of the gate."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.figures import estimates_of
-from tasks.manifests import EvaluationReport
+from tasks.manifests import EvaluationReport, LeakageReport
 from tasks.questions import figure_of
 
 LABELS = ("ham", "spam")
@@ -31,3 +32,12 @@ def report_of(
         bootstrap_samples=500,
         bootstrap_seed=0,
     )
+
+
+def leakage_of(**changes: Any) -> LeakageReport:
+    """Return the report of a test set that no training row is like, changed as asked."""
+    fields: dict[str, Any] = {
+        "key": "l", "parents": {}, "folder": Path("leakage"), "files": {}, "test_set": "ab" * 32,
+        "frozen": False, "rows": 1000, "exact": 0, "near": 0, "near_jaccard": None,
+    }  # fmt: skip
+    return LeakageReport(**{**fields, **changes})

@@ -1,10 +1,12 @@
 """The command line: light at the start, exit codes, and errors of one line each."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from evaluations import leakage_of, report_of
 
 from configs.errors import (
     BentoError,
@@ -14,7 +16,14 @@ from configs.errors import (
     SourceError,
     TrainingError,
 )
+from configs.schema import Gate
 from flows.cli import EXIT_CODES, main
+from flows.forcing import checked_reason, forced_reason, forcing
+from tasks.gate import judge
+from tasks.manifests import Evidence
+from tasks.records import record_of, write_record
+
+ROOT = Path(__file__).resolve().parents[2]
 
 HEAVY = {
     "bentoml",
@@ -66,7 +75,10 @@ def imported_by(*arguments: str) -> tuple[int, str, set[str]]:
 def test_help_names_every_command_and_imports_nothing_heavy() -> None:
     code, shown, packages = imported_by("--help")
     assert code == 0
-    assert all(f" {command} " in shown for command in ("run", "check", "init", "deploy", "report"))
+    assert all(
+        f" {command} " in shown
+        for command in ("run", "check", "freeze", "verify", "init", "deploy", "report")
+    )
     assert packages > {"typer", "flows"}
     assert packages & HEAVY == set()
 
@@ -86,7 +98,14 @@ def test_a_bad_config_is_told_before_anything_heavy_is_imported(tmp_path: Path) 
         ["run", "a.yaml", "b.yaml"],
         ["run", "a.yaml", "--set"],
         ["run", "a.yaml", "--nosuch"],
+        ["run", "a.yaml", "--reason"],
         ["check"],
+        ["check", "a.yaml", "--force"],
+        ["freeze"],
+        ["freeze", "a.yaml", "b.yaml"],
+        ["freeze", "a.yaml", "--output"],
+        ["verify"],
+        ["verify", "a.json", "b.json"],
         ["init"],
         ["init", "a.csv", "b.csv"],
         ["init", "a.csv", "--nosuch"],
@@ -106,7 +125,7 @@ def test_bad_usage_ends_with_2(
     assert "Traceback" not in printed.err
 
 
-@pytest.mark.parametrize("command", ["run", "check", "deploy"])
+@pytest.mark.parametrize("command", ["run", "check", "freeze", "deploy"])
 def test_a_bad_config_ends_with_2_and_a_line_a_problem(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -124,7 +143,7 @@ def test_a_bad_config_ends_with_2_and_a_line_a_problem(
     ]
 
 
-@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize("command", ["run", "check", "freeze"])
 def test_a_bad_override_ends_with_2(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -180,6 +199,138 @@ def test_the_report_named_is_the_last_one(
         (folder / name).touch()
     assert run(monkeypatch, "report", "sms") == 0
     assert capsys.readouterr().out == f"{folder / '20250102T000000-released.html'}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--force"], "--force and --reason belong together"),
+        (["--reason", "it is late"], "--force and --reason belong together"),
+        (["--force", "--reason", ""], "--reason: expected one line of 1 to 500 characters"),
+        (["--force", "--reason", " \t"], "--reason: expected one line of 1 to 500 characters"),
+        (["--force", "--reason", "one\ntwo"], "--reason: expected one line of 1 to 500 characters"),
+        (
+            ["--force", "--reason", "a\x1b[31m"],
+            "--reason: expected one line of 1 to 500 characters",
+        ),
+        (["--force", "--reason", "x" * 501], "--reason: expected one line of 1 to 500 characters"),
+    ],
+)
+def test_a_model_is_forced_only_with_a_reason_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: list[str],
+    problem: str,
+) -> None:
+    file = tmp_path / "sms.yaml"
+    file.write_text(GOOD)
+    assert run(monkeypatch, "run", str(file), *arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
+    assert line.startswith(f"error: {problem}")
+
+
+def test_a_reason_stands_without_the_space_around_it() -> None:
+    assert checked_reason(False, None) is None
+    assert checked_reason(True, f" {'x' * 500} ") == "x" * 500
+
+
+def test_nothing_is_forced_outside_the_run_that_was_asked_to() -> None:
+    assert forced_reason() is None
+    with forcing("because"):
+        assert forced_reason() == "because"
+    assert forced_reason() is None
+
+
+@pytest.mark.parametrize(
+    "override", ["gate.force=true", "gate.forced=why", "force=true", "forced=why", "reason=why"]
+)
+def test_no_config_can_force_a_model(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    override: str,
+) -> None:
+    file = tmp_path / "sms.yaml"
+    file.write_text(GOOD)
+    assert run(monkeypatch, "run", str(file), "--set", override) == 2
+    assert "unknown key; remove it or correct its name" in capsys.readouterr().err
+
+
+def test_no_parameter_of_the_flow_can_force_a_model() -> None:
+    tree = ast.parse((ROOT / "flows" / "pipeline.py").read_text(encoding="utf-8"))
+    (flow,) = (
+        node
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and node.name == "pipeline" and node.decorator_list
+    )
+    assert [argument.arg for argument in flow.args.args] == ["config"]
+    assert not (flow.args.kwonlyargs or flow.args.vararg or flow.args.kwarg)
+
+
+# --- Verify ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def record(homes: Path) -> Path:
+    """Return the file of a decision record."""
+    gate, evidence = (
+        Gate.model_validate({"accuracy": {"min": 0.99}}),
+        Evidence(evaluation=report_of(), leakage=leakage_of(), uses=2),
+    )
+    return write_record(record_of("sms", gate, evidence, judge(gate, evidence)))
+
+
+def test_a_record_is_verified_elsewhere_without_its_home_and_nothing_heavy_is_imported(
+    record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere, empty = tmp_path / "elsewhere", tmp_path / "empty"
+    elsewhere.mkdir()
+    copy = elsewhere / "copy.json"
+    record.rename(copy)
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setenv("EKIBEN_HOME", str(empty))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    code, shown, packages = imported_by("verify", "copy.json")
+    assert code == 0
+    lines = [line.strip() for line in shown.splitlines()]
+    assert lines[0] == "sms: reject"
+    assert lines[-1] == "agrees"
+    assert any(line.startswith("accuracy ") and "reject" in line for line in lines)
+    assert any(line.startswith("this test set has decided on 2 models") for line in lines)
+    assert packages & HEAVY == {"numpy", "pydantic"}
+    assert not empty.exists()
+
+
+def test_a_record_that_does_not_agree_ends_with_1_and_a_line_a_problem(
+    record: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record.write_text(record.read_text().replace('"verdict": "reject"', '"verdict": "pass"'))
+    assert run(monkeypatch, "verify", str(record)) == 1
+    printed = capsys.readouterr()
+    assert "agrees" not in printed.out
+    lines = printed.err.splitlines()
+    assert len(lines) == 3  # the digest, the decision's verdict, the rule's
+    assert all(line.startswith("error: ") for line in lines)
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", "name: sms"])
+def test_a_file_that_is_no_record_ends_with_1_and_a_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    content: str | None,
+) -> None:
+    file = tmp_path / "x.json"
+    if content is not None:
+        file.write_text(content)
+    assert run(monkeypatch, "verify", str(file)) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
+    assert line.startswith(f"error: {file}: ")
 
 
 def test_every_outcome_and_every_error_has_its_exit_code() -> None:

@@ -6,9 +6,21 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import binomtest, bootstrap
+from scipy.stats import binomtest, bootstrap, norm
 
-from tasks.estimates import NORMAL, Z95, Average, Estimate, Overlap, Share, holm, more_rows
+from tasks.estimates import (
+    NORMAL,
+    Z95,
+    Average,
+    Counted,
+    Estimate,
+    Overlap,
+    Share,
+    deviates,
+    holm,
+    level_text,
+    more_rows,
+)
 from tasks.figures import estimates_of
 
 LABELS = ("ham", "eggs", "spam")
@@ -187,3 +199,19 @@ def test_holm_rejects_what_is_too_far_below_for_chance_among_so_many() -> None:
     assert holm({"a": just[1], "b": 3.0, "c": 5.0}) == set()
     assert holm({"a": -inf, "b": inf}) == {"a"}
     assert holm({}) == set()
+
+
+def test_a_count_is_the_same_to_all_deviates_and_endlessly_far_from_any_other() -> None:
+    counted = Counted(3, 1000)
+    assert counted.interval(1.0) == counted.interval(9.0) == (3.0, 3.0)
+    assert [counted.distance(limit) for limit in (2.0, 3.0, 4.0)] == [inf, 0.0, -inf]
+
+
+@pytest.mark.parametrize(
+    ("comparisons", "level"),
+    [(1, "95%"), (2, "97.5%"), (3, "98.3%"), (10, "99.5%"), (100, "99.95%")],
+)
+def test_intervals_for_several_comparisons_share_the_error(comparisons: int, level: str) -> None:
+    z = deviates(comparisons)
+    assert 2 * norm.sf(z) * comparisons == pytest.approx(0.05, rel=1e-12)
+    assert level_text(z) == level

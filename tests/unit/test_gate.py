@@ -4,16 +4,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluations import report_of
+from evaluations import GOOD, leakage_of, report_of
 from numpy.typing import NDArray
 
 from configs.errors import GateError
 from configs.schema import Gate
-from tasks.gate import judge
+from tasks.estimates import deviates
+from tasks.gate import LEAKED, force, judge
 from tasks.manifests import Evidence, GateDecision
 from tasks.questions import limits_of
 
-GOOD = np.array([[760, 10], [20, 210]])  # accuracy 0.97, recall of spam 0.913
 NEVER = np.array([[900, 0], [100, 0]])  # spam is never given
 NO_ROWS = np.array([[900, 100], [0, 0]])  # spam has no rows
 
@@ -227,3 +227,93 @@ def test_the_limits_are_listed_by_metric_average_and_label() -> None:
 def test_a_limit_that_is_not_set_is_not_judged() -> None:
     gate = Gate.model_validate({"f1": {"min_weighted": 0.5}})
     assert list(limits_of(gate)) == [("f1.weighted", 0.5)]
+
+
+# --- What else a decision says --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("exact", "near", "rows"), [(1, 0, "1"), (0, 2, "2"), (1000, 200, "1,200")]
+)
+def test_a_test_row_in_training_rejects_the_best_model(exact: int, near: int, rows: str) -> None:
+    evidence = Evidence(evaluation=report_of(), leakage=leakage_of(exact=exact, near=near))
+    decision = judge(Gate.model_validate(accuracy(0.5)), evidence)
+    assert (decision.verdict, decision.action) == ("reject", "reject")
+    assert decision.reasons == (f"{LEAKED}: {rows} is above 0",)
+
+
+@pytest.mark.parametrize("more", [{"min_test_rows": 1001}, {"judge_on": "value"}])
+def test_a_test_row_in_training_rejects_however_few_the_rows(more: dict[str, Any]) -> None:
+    gate = Gate.model_validate(accuracy(0.5, undecided="release", **more))
+    leaked = Evidence(evaluation=report_of(), leakage=leakage_of(exact=1))
+    assert judge(gate, leaked).action == "reject"
+
+
+def test_a_test_set_apart_from_training_is_told_as_a_rule_that_passes() -> None:
+    evidence = Evidence(evaluation=report_of(), leakage=leakage_of())
+    decision = judge(Gate.model_validate(accuracy(0.9)), evidence)
+    rule = decision.rules[-1]
+    assert (rule.verdict, rule.reason) == ("pass", f"{LEAKED}: 0 stays within 0")
+    assert decision.verdict == "pass"
+    assert decision.evidence.keys() == {"evaluate", "leakage"}
+
+
+def used(uses: int, least: float = 0.9, **more: Any) -> GateDecision:
+    """Return the decision on a model that is one of several on its test set."""
+    gate = Gate.model_validate(accuracy(least, **more))
+    return judge(gate, Evidence(evaluation=report_of(), uses=uses))
+
+
+def test_the_first_use_of_a_test_set_is_no_remark_and_a_further_one_is() -> None:
+    assert used(1).remarks == used(1, reuse="widen").remarks == ()
+    (remark,) = used(3).remarks
+    assert remark.startswith("this test set has decided on 3 models, this one included: the best")
+    assert used(3).model_copy(update={"remarks": ()}) == used(1)
+
+
+def test_a_test_set_that_is_used_again_widens_its_intervals_where_the_config_asks() -> None:
+    decisions = [used(uses, 0.958, reuse="widen") for uses in (1, 3, 40)]
+    assert [decision.level for decision in decisions] == ["95%", "98.3%", "99.88%"]
+    assert [decision.z for decision in decisions] == [deviates(uses) for uses in (1, 3, 40)]
+    figures = [decision.rules[0].figure for decision in decisions]
+    lows = [figure.low for figure in figures if figure is not None and figure.low is not None]
+    assert lows == sorted(lows, reverse=True)
+    assert len(set(lows)) == 3
+    assert decisions[1].remarks[0].endswith("limits are judged on 98.3% intervals (Bonferroni)")
+
+
+@pytest.mark.parametrize(("least", "then"), [(0.957, "pass"), (0.9795, "reject")])
+def test_what_one_use_settles_a_hundred_may_not(least: float, then: str) -> None:
+    assert used(1, least, reuse="widen").verdict == then
+    assert used(100, least).verdict == then
+    assert used(100, least, reuse="widen").verdict == "undecided"
+
+
+def test_the_rows_that_would_settle_it_grow_with_the_uses() -> None:
+    more = [used(uses, 0.975, reuse="widen").rules[0].more_rows or 0 for uses in (1, 10)]
+    assert more[0] < more[1]
+
+
+def test_widening_where_values_are_judged_is_refused() -> None:
+    with pytest.raises(ValueError, match="judge_on: value asks for none"):
+        Gate.model_validate(accuracy(0.9, judge_on="value", reuse="widen"))
+
+
+@pytest.mark.parametrize(("least", "verdict"), [(0.99, "reject"), (0.97, "undecided")])
+def test_force_releases_and_leaves_the_verdict_as_it_is(least: float, verdict: str) -> None:
+    decision = decision_on(accuracy(least))
+    forced = force(decision, "the fair is on Monday")
+    assert (forced.verdict, forced.action) == (verdict, "release")
+    assert forced.forced == "the fair is on Monday"
+    assert (forced.reasons, forced.rules) == (decision.reasons, decision.rules)
+
+
+def test_force_changes_nothing_of_what_is_released_anyway() -> None:
+    for decision in (decision_on(accuracy(0.9)), decision_on(accuracy(0.97, undecided="release"))):
+        assert force(decision, "to be sure") == decision
+
+
+def test_nothing_is_forced_unless_someone_does() -> None:
+    assert decision_on(accuracy(0.99)).forced is None
+    with pytest.raises(ValueError, match="Extra inputs are not permitted"):
+        Gate.model_validate(accuracy(0.9, forced="because"))

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from configs.schema import PipelineConfig
 from flows.summary import summary
-from flows.terminal import print_decision
+from flows.terminal import print_decisions
 from tasks.estimates import Share
 from tasks.figures import estimates_of
 from tasks.gate import judge
@@ -24,6 +24,7 @@ from tasks.manifests import (
 )
 from tasks.plots import limits
 from tasks.questions import figure_of
+from tasks.records import record_of
 from tasks.reporting import Run
 
 Counts = NDArray[np.int64]
@@ -58,7 +59,8 @@ def evaluation_of(confusion: Counts, parents: dict[str, str]) -> EvaluationRepor
 
 def run_on(confusion: Counts, checkpoint: str, instead: Run | None = None) -> Run:
     evaluation = evaluation_of(confusion, {"checkpoint": checkpoint, "baseline": "linear"})
-    decision = judge(CONFIG.gate, Evidence(evaluation=evaluation))
+    evidence = Evidence(evaluation=evaluation)
+    decision = judge(CONFIG.gate, evidence)
     dataset = DatasetManifest(
         **STEP, parents={}, source="s", source_digest="d", rows=10, changed_by_cleaning=0,
         label_counts={},
@@ -68,8 +70,9 @@ def run_on(confusion: Counts, checkpoint: str, instead: Run | None = None) -> Ru
         rules=(), label_counts={}, length_histogram={},
     )  # fmt: skip
     return Run(
-        CONFIG, dataset, validation, evaluation=evaluation, decision=decision, instead=instead
-    )
+        CONFIG, dataset, validation, evaluation=evaluation, decision=decision, instead=instead,
+        recorded=record_of(CONFIG.name, CONFIG.gate, evidence, decision),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -106,7 +109,7 @@ def test_a_run_ends_by_the_baseline_only_where_that_is_released(
 
 def printed(run: Run) -> list[list[str]]:
     stream = io.StringIO()
-    print_decision(Console(file=stream, width=120), run)
+    print_decisions(Console(file=stream, width=120), run)
     return [line.split() for line in stream.getvalue().splitlines() if line.strip(" ─")]
 
 
@@ -116,10 +119,10 @@ def test_the_terminal_shows_both_decisions_and_the_baselines_figures_once() -> N
     assert lines == [
         ["tried:", "reject"],
         [*headings, "baseline"],
-        ["accuracy", "0.6300", "0.5996", "to", "0.6594", "1000", "0.9", "reject", "0.9500"],
+        ["accuracy", "0.6300", "0.5996–0.6594", "1000", "0.9", "reject", "0.9500"],
         ["tried:", "the", "baseline", "in", "its", "place:", "pass"],
         headings,
-        ["accuracy", "0.9700", "0.9575", "to", "0.9789", "1000", "0.9", "pass"],
+        ["accuracy", "0.9700", "0.9575–0.9789", "1000", "0.9", "pass"],
     ]
 
 
@@ -127,7 +130,7 @@ def test_the_terminal_shows_both_decisions_and_the_baselines_figures_once() -> N
 def test_a_plot_of_the_baseline_has_no_second_mark_of_it(checkpoint: str, shown: bool) -> None:
     run = run_on(GOOD, checkpoint)
     assert run.decision is not None and run.evaluation is not None
-    (axes,) = limits(run.decision.rules, run.evaluation).axes
+    (axes,) = limits(run.decision.rules, "95%", run.evaluation).axes
     assert ("baseline" in [line.get_label() for line in axes.lines]) == shown
 
 

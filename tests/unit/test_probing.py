@@ -22,7 +22,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     texts: list[str] = []
 
     def give(
-        config: PipelineConfig, checkpoint: CheckpointManifest, some: Sequence[str], folder: Path
+        config: PipelineConfig,
+        checkpoint: CheckpointManifest,
+        evaluation: EvaluationReport,
+        some: Sequence[str],
+        folder: Path,
     ) -> list[str]:
         texts.extend(some)
         return ["ham" if text == text.lower() else "spam" for text in some]

@@ -1,0 +1,207 @@
+"""The model card of a Bento: Hugging Face's form, `README.md` with its metadata in YAML.
+
+Everything in it comes from the run and its config, and what comes from the data is escaped.
+"""
+
+import html
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from configs.schema import PipelineConfig, redact
+from tasks.manifests import (
+    CheckpointManifest,
+    DatasetManifest,
+    EvaluationReport,
+    Evidence,
+    Figure,
+    GateDecision,
+    SplitManifest,
+)
+
+_METRICS = ("accuracy", "precision.macro", "recall.macro", "f1.macro")
+_MARKUP = re.compile(r"([\\`*_{}\[\]#|~!])")
+_HUB_MODEL = re.compile(r"hf://([\w.-]+/[\w.-]+)")
+_HUB_DATASET = re.compile(r"hf://(?:datasets/)?([\w.-]+/[\w.-]+)")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What the line has made of a model that is to be released, up to the decision."""
+
+    config: PipelineConfig
+    dataset: DatasetManifest
+    split: SplitManifest
+    checkpoint: CheckpointManifest
+    evidence: Evidence
+    decision: GateDecision
+
+    @property
+    def evaluation(self) -> EvaluationReport:
+        """Return the evaluation that was decided on."""
+        return self.evidence.evaluation
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Return the digest of what each stage made, by which the Bento is chained to it."""
+        return {
+            "dataset": self.dataset.digest,
+            "split": self.split.digest,
+            "checkpoint": self.checkpoint.digest,
+            "evaluation": self.evaluation.digest,
+            "decision": self.decision.digest,
+        }
+
+
+def model_card(candidate: Candidate, tag: str) -> str:
+    """Return the card as markdown that opens with its metadata."""
+    metadata = yaml.safe_dump(_metadata(candidate, tag), sort_keys=False, allow_unicode=True)
+    parts = [
+        f"# {escaped(tag)}",
+        *_verdict(candidate.decision),
+        *_use(candidate.config, candidate.decision),
+        *_rows(candidate),
+        *_training(candidate.config, candidate.checkpoint),
+        *_figures(candidate.evaluation, candidate.decision),
+        *_digests(candidate),
+        *_serving(candidate.config.name),
+    ]
+    return f"---\n{metadata}---\n\n" + "\n".join(parts) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Return text that markdown shows as it is, on one line: neither its markup nor HTML's."""
+    line = "".join(letter if letter.isprintable() else " " for letter in text)
+    return _MARKUP.sub(r"\\\1", html.escape(line, quote=False))
+
+
+def _metadata(candidate: Candidate, tag: str) -> dict[str, Any]:
+    config, figures = candidate.config, candidate.evaluation.figures
+    source = redact(config.data.uri)
+    measured = [
+        {"type": name.removesuffix(".macro"), "name": name, "value": figures[name].value}
+        for name in _METRICS
+    ]
+    results = {
+        "task": {"type": "text-classification", "name": "Text classification"},
+        "dataset": {"type": config.name, "name": source, "split": "test"},
+        "metrics": measured,
+    }
+    known: dict[str, Any] = {}
+    if config.evaluation.baseline_stop_words != "none":
+        known["language"] = [config.evaluation.baseline_stop_words]
+    if model := _HUB_MODEL.match(config.training.base_model):
+        known["base_model"] = model[1]
+    if dataset := _HUB_DATASET.match(source):
+        known["datasets"] = [dataset[1]]
+    return {
+        **known,
+        "library_name": "transformers",
+        "pipeline_tag": "text-classification",
+        "tags": ["ekiben", "bentoml", "text-classification"],
+        "metrics": [metric["type"] for metric in measured],
+        "model-index": [{"name": tag, "results": [results]}],
+    }
+
+
+def _verdict(decision: GateDecision) -> Iterator[str]:
+    said = {
+        "pass": "It passed its gate.",
+        "reject": "**Its gate rejected it.**",
+        "undecided": "**Its gate could not decide on it**, for want of evidence.",
+    }[decision.verdict]
+    yield f"\n{said}"
+    if decision.forced is not None:
+        yield f"**A person forced its release**, with the reason: {escaped(decision.forced)}"
+    elif decision.verdict == "undecided":
+        yield "Its config releases such a model even so."
+    if decision.verdict != "pass":
+        yield "\nWhat did not pass:\n"
+        yield from (f"- {escaped(reason)}" for reason in decision.reasons)
+    if decision.judged_on == "value":
+        yield "\nLimits were judged on the measured value alone, so a worse model may have passed."
+    yield from (f"\nNote: {escaped(remark)}." for remark in decision.remarks)
+
+
+def _use(config: PipelineConfig, decision: GateDecision) -> Iterator[str]:
+    labels = ", ".join(escaped(label) for label in config.data.label_names)
+    yield f"\n## Use\n\nIt gives a text one of {len(config.data.label_names)} labels: {labels}."
+    yield "\nLimits:\n"
+    yield "- Every text gets one of these labels, also one that none of them fits."
+    yield "- The figures below hold for texts like those of the test split; on others, such as of"
+    yield "  another language, source or time, nothing was measured."
+    yield f"- Of a text, the first {config.training.max_length} tokens are read; the answer says"
+    yield "  whether there were more."
+    yield f"- A request holds at most {config.serving.max_texts:,} texts of at most"
+    yield f"  {config.serving.max_characters:,} characters."
+    if config.data.privacy.mask:
+        yield f"- Masked before they are read: {escaped(', '.join(config.data.privacy.mask))}."
+    if decision.verdict != "pass":
+        yield "- It is not known to reach the limits that were set for it."
+
+
+def _rows(candidate: Candidate) -> Iterator[str]:
+    split, labels = candidate.split, candidate.config.data.label_names
+    yield f"\n## Data\n\nSource: {escaped(redact(candidate.config.data.uri))}"
+    yield f"({candidate.dataset.rows:,} rows read)."
+    yield f"\n| split | rows |{''.join(f' {escaped(label)} |' for label in labels)}"
+    yield f"| --- | ---: |{' ---: |' * len(labels)}"
+    for side, rows in split.rows.items():
+        counts = "".join(f" {split.label_counts[side][label]:,} |" for label in labels)
+        yield f"| {side} | {rows:,} |{counts}"
+    if candidate.config.split.frozen_test is not None:
+        taken = sum(split.leaked.values())
+        yield f"\nThe test set is frozen; {taken:,} rows like its own were left out of training."
+
+
+def _training(config: PipelineConfig, checkpoint: CheckpointManifest) -> Iterator[str]:
+    yield "\n## Training\n\n| setting | value |\n| --- | --- |"
+    settings = config.training.model_dump(mode="json") | {
+        "base_model": redact(config.training.base_model),
+        "parameters": f"{checkpoint.parameters:,}",
+        "device": checkpoint.device,
+        "precision": checkpoint.precision,
+        "best_epoch": checkpoint.best_epoch,
+    }
+    yield from (f"| {escaped(name)} | {escaped(str(value))} |" for name, value in settings.items())
+
+
+def _figures(evaluation: EvaluationReport, decision: GateDecision) -> Iterator[str]:
+    yield f"\n## Figures on {evaluation.rows:,} test rows\n\nThe rules of the gate:\n"
+    yield f"| rule | value | {decision.level} interval | n | limit | verdict |"
+    yield "| --- | ---: | --- | ---: | --- | --- |"
+    for rule in decision.rules:
+        bound = "at most" if rule.at_most else "at least"
+        cells = (*_cells(rule.figure), f"{bound} {rule.limit:g}", rule.verdict)
+        yield f"| {escaped(rule.metric)} | {' | '.join(cells)} |"
+    yield "\nAll figures:\n\n| figure | value | 95% interval | n |\n| --- | ---: | --- | ---: |"
+    for name, figure in evaluation.figures.items():
+        yield f"| {escaped(name)} | {' | '.join(_cells(figure))} |"
+
+
+def _cells(figure: Figure | None) -> tuple[str, str, str]:
+    """Return value, interval and denominator as text."""
+    if figure is None or figure.value is None:
+        return "undefined", "", "" if figure is None else f"{figure.n:,}"
+    spread = "" if figure.low is None else f"{figure.low:.4f} to {figure.high:.4f}"
+    return f"{figure.value:.4f}", spread, f"{figure.n:,}"
+
+
+def _digests(candidate: Candidate) -> Iterator[str]:
+    yield "\n## Digests\n\n| what | SHA-256 |\n| --- | --- |"
+    yield f"| source | `{candidate.dataset.source_digest}` |"
+    yield f"| base model | `{candidate.checkpoint.base_model_digest}` |"
+    yield from (f"| {name} | `{digest}` |" for name, digest in candidate.digests.items())
+    yield "\n`ekiben verify decision.json` works the verdict out again from the record beside the"
+    yield "Bento's `report.html`."
+
+
+def _serving(name: str) -> Iterator[str]:
+    yield "\n## Serve\n\n```sh"
+    yield f"bentoml serve {name}:latest"
+    yield "curl -s http://127.0.0.1:3000/classify -H 'Content-Type: application/json' \\"
+    yield """  -d '{"texts": ["Are we still on for lunch?"]}'"""
+    yield "```"
