@@ -94,7 +94,7 @@ def test_copies_of_a_text_are_in_one_fold() -> None:
 
 def test_the_order_of_the_rows_changes_nothing() -> None:
     texts, labels = sentences(200)
-    labels[:10] = 1 - labels[:10]
+    labels[:20] = 1 - labels[:20]
     order = np.random.default_rng(3).permutation(200)
     settings = LabelErrors(max_fraction=1.0, max_rows=150)
 
