@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -18,7 +19,9 @@ from rich.table import Table
 from tasks.manifests import Figure, RuleVerdict
 from tasks.progress import listening
 from tasks.records import DecisionRecord
-from tasks.reporting import Run
+
+if TYPE_CHECKING:  # `ekiben verify` prints a decision and has nothing to report
+    from tasks.reporting import Run
 
 _SECONDS_BETWEEN_LINES = 5.0
 _COLOURS = {"pass": "green", "reject": "red", "undecided": "yellow"}
@@ -93,7 +96,7 @@ def ask(question: str, default: str | None, allowed: list[str]) -> str:
     return answer
 
 
-def print_decisions(console: Console, run: Run) -> None:
+def print_decisions(console: Console, run: "Run") -> None:
     """Print the decision on the model, and that on the baseline where it was judged in its place."""
     print_decision(console, run.record)
     if run.instead is not None:

@@ -7,6 +7,7 @@ does a gap, whose question then says which slice lacks rows.
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from configs.errors import GateError
 from configs.limits import SliceLimits
@@ -16,7 +17,6 @@ from tasks.figures import AVERAGES, estimates_of
 from tasks.gaps import Gap
 from tasks.manifests import EvaluationReport, SliceCounts
 from tasks.questions import UNDEFINED, Question, limits_of
-from tasks.slices import confusion_of_slice
 
 Estimates = dict[str, Estimate | None]
 
@@ -40,6 +40,14 @@ def slice_questions(gate: Gate, report: EvaluationReport) -> Iterator[Question]:
                 missing = UNDEFINED if estimates else "the slice has no test rows"
                 yield Question(f"{metric} @ {name}", limit, estimates.get(metric), missing=missing)
         yield from _gaps(gate, limits, found)
+
+
+def confusion_of_slice(counted: SliceCounts, n_labels: int) -> NDArray[np.int64]:
+    """Return the confusion matrix [n_labels, n_labels] of a slice, actual label down."""
+    confusion = np.zeros((n_labels, n_labels), dtype=np.int64)
+    for actual, given, rows in counted.cells:
+        confusion[actual, given] += rows
+    return confusion
 
 
 def whole_slices(report: EvaluationReport) -> dict[str, list[SliceCounts]]:

@@ -76,14 +76,6 @@ def require_own_slices(
         )
 
 
-def confusion_of_slice(counted: SliceCounts, n_labels: int) -> NDArray[np.int64]:
-    """Return the confusion matrix [n_labels, n_labels] of a slice, actual label down."""
-    confusion = np.zeros((n_labels, n_labels), dtype=np.int64)
-    for actual, given, rows in counted.cells:
-        confusion[actual, given] += rows
-    return confusion
-
-
 def _values(
     slicing: Slicing, config: PipelineConfig, test: pa.Table
 ) -> tuple[list[str], list[str]]:

@@ -49,7 +49,7 @@ from tasks.manifests import (
 )
 from tasks.reporting import Run, figure_text, render
 from tasks.row_rules import QUARANTINE
-from tasks.slices import confusion_of_slice
+from tasks.slice_rules import confusion_of_slice
 from tasks.steps import MANIFEST, M, write_json
 
 ROOT = Path(__file__).resolve().parents[2]

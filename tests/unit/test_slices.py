@@ -12,7 +12,8 @@ from tables import config_of, many, split_of
 from configs.errors import DataError
 from configs.schema import PipelineConfig
 from tasks.manifests import SliceCounts
-from tasks.slices import confusion_of_slice, slices_of
+from tasks.slice_rules import confusion_of_slice
+from tasks.slices import slices_of
 
 ENGLISH = "Shall we meet at the station for lunch tomorrow, or would you rather stay at home?"
 CHINESE = "这家餐厅的菜很好吃，服务员也非常热情，下次我还会带朋友一起来。"
