@@ -6,9 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import yaml
+from evaluations import report_of
 
+from configs.loading import load_config
+from configs.schema import Gate
 from flows.terminal import CURL_EXAMPLE
+from tasks.gate import judge
+from tasks.manifests import Evidence
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -47,7 +53,7 @@ def test_the_demo_output_is_what_the_benchmark_recorded() -> None:
         row = next(text for text in shown.splitlines() if text.strip().startswith(name))
         cells = row.split()
         assert cells[1] == f"{figure['value']:.4f}"
-        assert cells[2] == f"{figure['low']:.4f}-{figure['high']:.4f}"
+        assert cells[2] == f"{figure['low']:.4f}\u2013{figure['high']:.4f}"
         assert cells[3] == str(figure["n"])
         assert cells[-1] == f"{other['value']:.4f}"
 
@@ -65,7 +71,7 @@ def test_the_call_is_the_one_that_the_line_prints() -> None:
     assert CURL_EXAMPLE in README
     answers = json.loads(block("Serve and call", "json"))
     for answer in answers:
-        assert list(answer) == ["label", "probabilities", "truncated", "model", "forced"]
+        assert list(answer) == ["label", "probabilities", "unsure", "truncated", "model", "forced"]
         assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].get)
 
 
@@ -104,3 +110,29 @@ def test_every_setting_named_exists() -> None:
     known = (ROOT / "configs/schema.py").read_text(encoding="utf-8")
     for name in re.findall(r"`(?:data|training|gate|split|serving)\.(\w+)", README):
         assert f"    {name}: " in known
+
+
+def test_the_three_decisions_are_what_the_gate_says_of_those_rows() -> None:
+    shown = re.search(r"(\d+) of (\d+) ham and (\d+) of (\d+) spam right", README)
+    assert shown is not None
+    ham_right, ham, spam_right, spam = map(int, shown.groups())
+    confusion = np.array([[ham_right, ham - ham_right], [spam - spam_right, spam_right]])
+    evidence = Evidence(evaluation=report_of(confusion))
+    section = README.split("## The gate\n", 1)[1]
+    rows = re.findall(r"^\| `(\{.+\})` \| (\w+), (\w+): (.+) \|$", section, re.MULTILINE)
+    assert len(rows) == 3
+    done = {"release": "released", "hold": "held", "reject": "rejected"}
+    for gate, verdict, action, told in rows:
+        decision = judge(Gate.model_validate(yaml.safe_load(gate)), evidence)
+        assert (decision.verdict, done[decision.action]) == (verdict, action)
+        assert decision.reasons == (told,) or told.startswith("the same; ")
+    by_value = {**yaml.safe_load(rows[-1][0]), "judge_on": "value"}
+    assert judge(Gate.model_validate(by_value), evidence).action == "release"
+
+
+def test_the_other_rules_are_a_config(tmp_path: Path) -> None:
+    rules = yaml.safe_load(block("The gate", "yaml"))
+    config = yaml.safe_load(block("Your own data", "yaml"))
+    config |= {**rules, "gate": config["gate"] | rules["gate"]}
+    (tmp_path / "reviews.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    assert load_config(tmp_path / "reviews.yaml").gate.baseline.release_instead
