@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from e2e_support import EKIBEN, ROOT, Homes, line_environment
 
+from tasks.calibration import probabilities_of
 from tasks.linear import read_linear
 from tasks.manifests import CheckpointManifest, EvaluationReport, ProofReport, ReleaseRecord
 from tasks.words import words
@@ -97,8 +98,8 @@ def test_the_served_answers_are_the_evaluations(homes: Homes, record: ReleaseRec
     texts = pq.read_table(split)["text"].to_pylist()
     said = np.array(pq.read_table(own.path("predictions.parquet"))["probabilities"].to_pylist())
     logits = read_linear(record.bento_path / "src" / "model", 2).logits(texts, words)
-    powers = np.exp(logits)
-    assert np.abs(powers / powers.sum(axis=1, keepdims=True) - said).max() < 1e-12
+    assert own.scaling is not None
+    assert np.abs(probabilities_of(logits, own.scaling) - said).max() < 1e-12
 
 
 def test_no_file_of_the_bento_is_a_pickle_or_needs_torch(record: ReleaseRecord) -> None:

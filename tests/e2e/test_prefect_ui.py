@@ -135,7 +135,7 @@ def _check_artifacts(page: Page, screenshots: Path) -> None:
     assert {"accuracy", "precision.macro", "recall.spam", "134"} <= set(cells)
     assert "reaches 0.85" in opened("decision")
     images = page.locator("article img, .markdown-renderer img")
-    assert images.evaluate_all("all => all.map(one => one.naturalWidth > 100)") == [True] * 5
+    assert images.evaluate_all("all => all.map(one => one.naturalWidth > 100)") == [True] * 6
     report = next(word for word in opened("report").split() if word.startswith("file://"))
     assert "<title>" in Path(report.removeprefix("file://")).read_text(encoding="utf-8")
 

@@ -333,8 +333,11 @@ def answers_of(
     """Return probabilities and certainty of the Bento's own engine, with the report's card."""
     assert report.scaling is not None and report.abstention is not None
     shutil.copytree(model, context / "model")
-    shutil.copyfile(ROOT / "bentos/text_classifier/engine.py", context / "engine.py")
+    for module in ("engine.py", "transformer.py"):
+        shutil.copyfile(ROOT / "bentos/text_classifier" / module, context / module)
     card = {
+        "kind": "transformer",
+        "labels": list(report.labels),
         "max_length": 32,
         "pad_token_id": 0,
         "calibration": report.scaling.model_dump(),
@@ -401,7 +404,7 @@ def test_a_model_whose_logits_are_no_numbers_is_refused(
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
     model.unlink()
     model.symlink_to(broken)
-    with pytest.raises(TrainingError, match="gives validation rows logits that are no finite"):
+    with pytest.raises(TrainingError, match="gives logits that are no finite"):
         calibrate_candidate(CONFIG, split, remade(checkpoint))
 
 

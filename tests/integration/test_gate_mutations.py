@@ -211,9 +211,11 @@ def split_in(folder: Path) -> SplitManifest:
             for n in range(count)
         ]
         pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / f"{side}.parquet")
+    spam = {side: -(-count // 4) for side, count in counts.items()}
+    labels = {side: {"ham": counts[side] - rows, "spam": rows} for side, rows in spam.items()}
     return as_made(
         SplitManifest(
-            key="1" * 64, parents={}, folder=folder, files={}, rows=counts, label_counts={}
+            key="1" * 64, parents={}, folder=folder, files={}, rows=counts, label_counts=labels
         )
     )
 
