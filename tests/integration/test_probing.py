@@ -51,7 +51,7 @@ def split(tmp_path: Path) -> SplitManifest:
     for side, count in {"train": 20, "validation": 15, "test": 30}.items():
         labels = [LABELS[number % 3 == 0] for number in range(count)]
         words = {"ham": "lunch at home", "spam": "win a free prize"}
-        texts = [f"{side} {i} " + words[label] * (i % 4) for i, label in enumerate(labels)]
+        texts = [f"{side} {i} {words[label] * (i % 4)}".strip() for i, label in enumerate(labels)]
         table = pa.table({"row": range(100, 100 + count), "text": texts, "label": labels})
         pq.write_table(table, folder / f"{side}.parquet")
     made = SplitManifest(
