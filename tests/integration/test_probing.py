@@ -61,14 +61,19 @@ def split(tmp_path: Path) -> SplitManifest:
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path, tiny_model: Path) -> CheckpointManifest:
-    """Return a tiny model whose head is wide awake, so that some labels flip."""
+def checkpoint(tmp_path: Path, tiny_model: Path, split: SplitManifest) -> CheckpointManifest:
+    """Return a tiny model that is of two minds about the test rows, so that some labels flip."""
+    import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    model = AutoModelForSequenceClassification.from_pretrained(tiny_model)
-    model.classifier.weight.data *= 100
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_model).eval()
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    texts = pq.read_table(split.path("test.parquet"))["text"].to_pylist()
+    with torch.inference_mode():
+        logits = model(**tokenizer(texts, return_tensors="pt", padding=True)).logits
+    model.classifier.bias.data -= logits.median(dim=0).values
     model.save_pretrained(tmp_path / "checkpoint/model")
-    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path / "checkpoint/model")
+    tokenizer.save_pretrained(tmp_path / "checkpoint/model")
     made = CheckpointManifest(
         key="2" * 64, parents={}, folder=tmp_path / "checkpoint", files={}, base_model="tiny",
         base_model_digest="3" * 64, parameters=1, device="cpu", precision="fp32", best_epoch=1,
@@ -130,7 +135,7 @@ def test_flips_and_wrong_cases_are_those_of_the_model_asked_text_by_text(
     decision = judge(config.gate, Evidence(evaluation=evaluation, probe=probe))
     assert decision.verdict == "reject"
     assert any(reason.startswith("cases: ") for reason in decision.reasons)
-    scored = [event for event in told if event[0] == "probe"]
+    scored = [event for event in told if event[0] == "score"]
     assert scored and scored[-1][1] == scored[-1][2]
     content = probe.model_dump_json()
     assert "free" not in content and "lunch" not in content
