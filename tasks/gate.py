@@ -52,7 +52,7 @@ from tasks.robustness import robustness_questions
 from tasks.slice_rules import slice_questions
 
 FEWEST_RESAMPLES = 100
-LEAKED = "test rows in training"
+LEAKED = "leaked test rows"
 _ROUNDING = 1e-9
 
 

@@ -145,7 +145,7 @@ def test_a_run_prints_the_decision_the_report_the_tag_and_two_lines_to_copy(
     assert Path(report[1]).is_file()
     assert re.search(
         r"^Released in \d+ s: accuracy: 0\.\d+ \[.+\] reaches 0\.8; "
-        r"test rows in training: 0 stays within 0$",
+        r"leaked test rows: 0 stays within 0$",
         printed,
         re.MULTILINE,
     )

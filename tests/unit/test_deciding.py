@@ -63,7 +63,7 @@ def test_rows_that_leaked_are_told_where_the_release_is_forced(homes: Path) -> N
     evidence = evidence_of().model_copy(update={"leakage": leakage_of(exact=3)})
     decision = decide_on(config_of(0.9), evidence, "the fair is on Monday").decision
     assert decision.action == "release"
-    assert decision.reasons == ("test rows in training: 3 is above 0",)
+    assert decision.reasons == ("leaked test rows: 3 is above 0",)
 
 
 @pytest.mark.parametrize("changes", [{"rows": 999}, {"rows": 0, "confusion": ((0, 0), (0, 0))}])
