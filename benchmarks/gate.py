@@ -77,6 +77,7 @@ def characteristics(population: Population, rows: int, trials: int) -> dict[str,
     passed: dict[str, Any] = {
         name: {judge: dict.fromkeys(POINTS, 0) for judge in ("value", "interval")} for name in truth
     }
+    told: dict[str, int] = defaultdict(int)
     covered: dict[str, int] = defaultdict(int)
     for trial in range(trials):
         drawn = population.draw(rows, generator)
@@ -84,8 +85,8 @@ def characteristics(population: Population, rows: int, trials: int) -> dict[str,
         for name, true in truth.items():
             estimate = estimates[name]
             if estimate is None:  # nothing was called so: no verdict, and nothing to cover
-                covered[name] += 1
                 continue
+            told[name] += 1
             low, high = estimate.interval(Z95)
             covered[name] += low <= true <= high
             for points in POINTS:
@@ -94,7 +95,8 @@ def characteristics(population: Population, rows: int, trials: int) -> dict[str,
                 passed[name]["interval"][points] += estimate.distance(limit) >= Z95
     return {
         name: {
-            "covered": covered[name] / trials,
+            "told": told[name] / trials,
+            "covered": covered[name] / told[name] if told[name] else None,
             **{
                 judge: {str(points): count / trials for points, count in counts.items()}
                 for judge, counts in passed[name].items()
@@ -114,7 +116,8 @@ def enough(population: Population, trials: int) -> dict[str, Any]:
         pilot = estimates_of(population.draw(PILOT, generator), population.labels, SAMPLES, trial)
         for name in ("accuracy", "recall.macro"):
             estimate, limit = pilot[name], truth[name] - 0.02
-            assert estimate is not None
+            if estimate is None:  # some label has no row, so that no number of rows is told
+                continue
             distance = estimate.distance(limit)
             more = 0 if abs(distance) >= Z95 else more_rows(distance, PILOT)
             if not more or more > 1_000_000:
@@ -123,8 +126,7 @@ def enough(population: Population, trials: int) -> dict[str, Any]:
             again = estimates_of(
                 population.draw(rows, generator), population.labels, SAMPLES, trial
             )[name]
-            assert again is not None
-            found[name].append(again.distance(limit) >= Z95)
+            found[name].append(again is not None and again.distance(limit) >= Z95)
             asked[name].append(rows)
     return {
         name: {
@@ -164,7 +166,8 @@ def _print(sets: dict[str, Any]) -> None:
                     for points in ("-1", "2")
                     for judge in ("value", "interval")
                 ]
-                table.add_row(name, rows, figure, f"{rates['covered']:.3f}", *cells)
+                covered = "" if rates["covered"] is None else f"{rates['covered']:.3f}"
+                table.add_row(name, rows, figure, covered, *cells)
         for figure, rates in found["enough"].items():
             table.add_row(
                 name, f"{rates['rows_asked']}", figure, "", "", "", "", f"{rates['passed']:.3f}"
