@@ -196,7 +196,7 @@ def test_bad_data_fails_a_run_in_words_without_a_traceback(
             assert problem in state["message"]
             logged = until(partial(_log_with, server, run, problem), f"the log tells: {problem}")
             assert "Traceback" not in logged
-    assert "Traceback" not in (tmp_path / "deploy.log").read_text()
+        assert "Traceback" not in (tmp_path / "deploy.log").read_text()
 
 
 def _log_with(server: PrefectServer, run: str, problem: str) -> str:
