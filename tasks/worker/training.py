@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModelForSequenceClassification
 
 from tasks.worker.batches import EncodedRows, shuffled_batches
 from tasks.worker.checkpoints import (
@@ -26,6 +25,9 @@ from tasks.worker.checkpoints import (
     save_checkpoint,
 )
 from tasks.worker.devices import Device, choose_device
+from tasks.worker.figures import validation_figures
+from tasks.worker.loading import load_model
+from tasks.worker.optimizing import class_weights, learning_rate_at, parameter_groups
 from tasks.worker.scoring import logits_of
 from tasks.worker.spec import TrainSpec
 
@@ -88,23 +90,10 @@ def train(spec: TrainSpec) -> None:
 
 def _prepare(spec: TrainSpec, device: Device) -> Trainer:
     """Load model, optimizer and rows, and go back to the newest checkpoint if there is one."""
-    depth = {} if spec.num_hidden_layers is None else {"num_hidden_layers": spec.num_hidden_layers}
-    model = AutoModelForSequenceClassification.from_pretrained(
-        spec.base_model,
-        num_labels=len(spec.labels),
-        id2label=dict(enumerate(spec.labels)),
-        label2id={label: number for number, label in enumerate(spec.labels)},
-        ignore_mismatched_sizes=True,  # a base model's own head for other labels is drawn anew
-        dtype=torch.float32,
-        use_safetensors=True,
-        local_files_only=True,
-        **depth,
-    )
-    model.config.pad_token_id = spec.pad_token_id
-    model.to(device.torch)
+    model = load_model(spec).to(device.torch)
     rows = EncodedRows(Path(spec.train))
-    weights = _class_weights(spec, rows)
-    optimizer = torch.optim.AdamW(_groups(model, spec.weight_decay), lr=0.0, fused=True)
+    weights = class_weights(spec, rows)
+    optimizer = torch.optim.AdamW(parameter_groups(model, spec.weight_decay), lr=0.0, fused=True)
     state = restore_checkpoint(Path(spec.output), model, optimizer)
     parallel = model
     if device.world > 1:
@@ -127,32 +116,6 @@ def _prepare(spec: TrainSpec, device: Device) -> Trainer:
         EncodedRows(Path(spec.validation)),
         state,
     )
-
-
-def _groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return the parameters in two groups: matrices decay, biases and norms do not."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
-def _class_weights(spec: TrainSpec, rows: EncodedRows) -> NDArray[np.float64]:
-    """Return n / (k * n_label) for each label [n_labels], scikit-learn's "balanced", or ones."""
-    if spec.class_weights == "none":
-        return np.ones(len(spec.labels))
-    counts = np.bincount(rows.labels, minlength=len(spec.labels))
-    weights: NDArray[np.float64] = len(rows) / (len(spec.labels) * counts)
-    return weights
-
-
-def learning_rate_at(step: int, steps: int, spec: TrainSpec) -> float:
-    """Return the rate of update `step` of `steps`: linear warm-up, then linear to zero."""
-    warmup = round(steps * spec.warmup_ratio)
-    if step < warmup:
-        return spec.learning_rate * (step + 1) / warmup
-    return spec.learning_rate * (steps - step) / max(steps - warmup, 1)
 
 
 def _train_one_epoch(trainer: Trainer) -> None:
@@ -233,25 +196,6 @@ def _judge_epoch(trainer: Trainer) -> None:
         state.best_value, state.best_epoch = value, state.epoch
     if trainer.device.leads:
         print(json.dumps({"event": "epoch", **state.epochs[-1]}), flush=True)
-
-
-def validation_figures(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
-    """Return loss, accuracy and macro F1 of logits [n_rows, n_labels] against labels [n_rows].
-
-    A label that is neither present nor predicted counts as F1 0, as in scikit-learn with
-    `zero_division=0`.
-    """
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_probability = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    predicted = logits.argmax(axis=1)
-    width = logits.shape[1]
-    confusion = np.bincount(labels * width + predicted, minlength=width**2).reshape(width, width)
-    right, given, actual = confusion.diagonal(), confusion.sum(axis=0), confusion.sum(axis=1)
-    return {
-        "loss": float(-log_probability[np.arange(len(labels)), labels].mean()),
-        "accuracy": float(right.sum() / len(labels)),
-        "f1": float(np.mean(2 * right / np.maximum(given + actual, 1))),
-    }
 
 
 def _print_step(trainer: Trainer) -> None:

@@ -14,8 +14,9 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from configs.schema import Training
 from tasks.worker.batches import EncodedRows, write_rows
+from tasks.worker.figures import validation_figures
+from tasks.worker.optimizing import class_weights, learning_rate_at, parameter_groups
 from tasks.worker.spec import ScoreSpec, TrainSpec
-from tasks.worker.training import _class_weights, _groups, learning_rate_at, validation_figures
 
 PEAK = 0.01
 
@@ -96,16 +97,16 @@ def test_balanced_class_weights_are_scikit_learn_s(tmp_path: Path) -> None:
     write_rows(tmp_path, [[1]] * len(labels), labels)
     rows = EncodedRows(tmp_path)
     names = ["a", "b", "c"]
-    weights = _class_weights(spec_with(labels=names, class_weights="balanced"), rows)
+    weights = class_weights(spec_with(labels=names, class_weights="balanced"), rows)
     expected = compute_class_weight("balanced", classes=np.arange(3), y=np.array(labels))
     assert weights.tolist() == pytest.approx(expected.tolist())
-    even = _class_weights(spec_with(labels=names, class_weights="none"), rows)
+    even = class_weights(spec_with(labels=names, class_weights="none"), rows)
     assert even.tolist() == [1.0, 1.0, 1.0]
 
 
 def test_matrices_decay_and_biases_and_norms_do_not() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.LayerNorm(3), torch.nn.Linear(3, 2))
-    decaying, still = _groups(model, 0.01)
+    decaying, still = parameter_groups(model, 0.01)
     assert [tuple(p.shape) for p in decaying["params"]] == [(3, 4), (2, 3)]
     assert [tuple(p.shape) for p in still["params"]] == [(3,), (3,), (3,), (2,)]
     assert (decaying["weight_decay"], still["weight_decay"]) == (0.01, 0.0)
