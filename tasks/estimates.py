@@ -18,6 +18,7 @@ Values = NDArray[np.float64]
 NORMAL = NormalDist()
 Z95 = NORMAL.inv_cdf(0.975)
 FARTHEST = 38.0  # deviates; beyond it a probability is no longer told from 0
+UNSETTLED = 0.2  # the share of samples in which as many rows as are asked for may still not tell
 
 
 class Interval(NamedTuple):
@@ -256,14 +257,24 @@ def level_text(z: float) -> str:
 def more_rows(distance: float, rows: int, z: float = Z95) -> int | None:
     """Return how many test rows, beside `rows`, would settle a limit at that distance.
 
-    A distance grows with the root of the rows. Counted are those with which it would be beyond `z`
-    in 90 of 100 samples, if the figure measured were the true one; since that is measured too, it
-    comes to about 80 (`benchmarks/results/gate.json`). None if the figure is on the limit.
+    A distance grows with the root of the rows. Counted are those with which it would be beyond `z`,
+    on either side, in 80 of 100 samples. As the figure measured may be too high or too low itself,
+    by as much as any other sample of so many rows, this is averaged over where the true one may lie
+    (predictive power, Spiegelhalter, Freedman and Blackburn 1986). None if it is on the limit.
     """
+    from scipy.optimize import brentq
+
     if abs(distance) < 1e-6:
         return None
-    needed = rows * ((z + NORMAL.inv_cdf(0.9)) / distance) ** 2
-    return max(1, int(np.ceil(needed)) - rows)
+
+    def unsettled(growth: float) -> float:
+        """Return how likely the distance is still within `z`, less how likely it may be."""
+        spread = sqrt(1 + growth**2)  # deviates: those of a new sample, and those of this one grown
+        ends = [(end - growth * distance) / spread for end in (-z, z)]
+        return NORMAL.cdf(ends[1]) - NORMAL.cdf(ends[0]) - UNSETTLED
+
+    growth = 1.0 if unsettled(1.0) <= 0 else float(brentq(unsettled, 1.0, 100.0 * z))
+    return max(1, int(np.ceil(rows * growth**2)) - rows)
 
 
 def holm(distances: dict[str, float], z: float = Z95) -> set[str]:

@@ -174,21 +174,28 @@ def test_an_average_over_a_label_that_is_never_given_is_open_up_to_all_that_it_m
     assert estimate.distance(0.2) > Z95
 
 
-def test_more_rows_are_those_with_which_the_limit_would_be_settled_nine_times_in_ten() -> None:
-    rows = 500
-    more = more_rows(1.0, rows)
-    assert more is not None
-    assert ((rows + more) / rows) ** 0.5 == pytest.approx(Z95 + NORMAL.inv_cdf(0.9), rel=1e-3)
-    assert more_rows(-1.0, rows) == more
-    assert more_rows(0.0, rows) is None
+def test_more_rows_are_those_with_which_the_limit_would_be_settled_eight_times_in_ten() -> None:
+    rows, limit = 500, 0.9
     draw = np.random.default_rng(2)
-    needed = more_rows(Share(463, rows).distance(0.9), rows)
-    assert needed is not None
-    settled = [
-        Share(int(right), rows + needed).distance(0.9) >= Z95
-        for right in draw.binomial(rows + needed, 463 / rows, size=4000)
-    ]
-    assert 0.87 < np.mean(settled) < 0.94
+    settled: list[bool] = []
+    for true in draw.uniform(0.8, 1.0, size=8000):  # whatever the true share is
+        first = Share(int(draw.binomial(rows, true)), rows).distance(limit)
+        needed = more_rows(first, rows)
+        if abs(first) < Z95 and needed is not None:
+            again = draw.binomial(rows + needed, true)
+            settled.append(abs(Share(int(again), rows + needed).distance(limit)) >= Z95)
+    assert len(settled) > 2000
+    assert 0.77 < np.mean(settled) < 0.83
+
+
+def test_more_rows_are_fewer_the_farther_the_limit_is_on_either_side() -> None:
+    asked = [more_rows(distance, 500) or 0 for distance in (0.1, 0.5, 1.0, 1.5, 1.9)]
+    assert asked == sorted(asked, reverse=True)
+    assert len(set(asked)) == len(asked)
+    assert more_rows(-1.0, 500) == more_rows(1.0, 500)
+    assert (more_rows(1.0, 500, deviates(10)) or 0) > (more_rows(1.0, 500) or 0)
+    assert more_rows(30.0, 500) == 1
+    assert more_rows(0.0, 500) is None
 
 
 def test_holm_rejects_what_is_too_far_below_for_chance_among_so_many() -> None:
