@@ -1,15 +1,20 @@
-"""Measure how often the gate releases, by simulation, beside one that judges the measured value.
+"""Measure how often the gate releases, beside one that judges the measured value.
 
-`python -m benchmarks.gate` draws confusion matrices of models whose true figures are known, for test
-sets of 200 to 20,000 rows, and counts how often a limit that lies 5 points above to 5 points below
-the truth lets them pass; how often the 95% interval holds the truth; and how often a model passes on
-as many rows as an undecided rule asks for. `--quick` draws few. MLflow's and TFX's thresholds judge
-the measured value, as `value` does here.
+`python -m benchmarks.gate [simulated] [enough] [real]` counts, for test sets of 200 to 20,000 rows,
+how often a limit that lies 5 points above to 5 points below the truth lets a model pass, and how
+often the 95% interval holds the truth. `simulated` draws confusion matrices of models whose true
+figures are known; `enough` counts how often a model passes on as many rows as an undecided rule asks
+for; `real` draws test sets from what real checkpoints say of real rows (`benchmarks.pools`), and
+judges their gains over one another too. A part that is not named stays as it was. `--quick` draws
+few. MLflow's and TFX's thresholds judge the measured value, as `value` does here.
 """
 
 import json
+import re
 import sys
 from collections import defaultdict
+from collections.abc import Callable
+from math import nan
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,15 +22,19 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.gate_figure import draw_rates
 from benchmarks.line import RESULTS, surroundings
+from benchmarks.pools import FILE, read_pools
+from benchmarks.rates import POINTS, rates
+from benchmarks.real import SAMPLES, on_pool
+from tasks.digests import file_digest
 from tasks.estimates import Z95, more_rows
 from tasks.figures import estimates_of
 from tasks.resampling import Counts
 
-SIZES = (200, 500, 2000, 5000, 20_000)
-POINTS = (-5, -2, -1, -0.5, 0, 0.5, 1, 2, 5)
-"""By how many points the true figure is above the limit."""
-SAMPLES, PILOT = 1000, 500
+SIZES, QUICK_SIZES = (200, 500, 2000, 5000, 20_000), (200, 500)
+TRIALS = {"simulated": 1000, "enough": 400, "real": 100}
+PILOT, QUICK_TRIALS = 500, 4
 
 
 class Population(NamedTuple):
@@ -73,37 +82,11 @@ def populations() -> dict[str, Population]:
 def characteristics(population: Population, rows: int, trials: int) -> dict[str, Any]:
     """Return for each figure the shares of trials in which it passes each limit, and is covered."""
     generator = np.random.default_rng(rows)
-    truth = population.truth()
-    passed: dict[str, Any] = {
-        name: {judge: dict.fromkeys(POINTS, 0) for judge in ("value", "interval")} for name in truth
-    }
-    told: dict[str, int] = defaultdict(int)
-    covered: dict[str, int] = defaultdict(int)
-    for trial in range(trials):
-        drawn = population.draw(rows, generator)
-        estimates = estimates_of(drawn, population.labels, SAMPLES, trial)
-        for name, true in truth.items():
-            estimate = estimates[name]
-            if estimate is None:  # nothing was called so: no verdict, and nothing to cover
-                continue
-            told[name] += 1
-            low, high = estimate.interval(Z95)
-            covered[name] += low <= true <= high
-            for points in POINTS:
-                limit = true - points / 100
-                passed[name]["value"][points] += estimate.value >= limit
-                passed[name]["interval"][points] += estimate.distance(limit) >= Z95
-    return {
-        name: {
-            "told": told[name] / trials,
-            "covered": covered[name] / told[name] if told[name] else None,
-            **{
-                judge: {str(points): count / trials for points, count in counts.items()}
-                for judge, counts in passed[name].items()
-            },
-        }
-        for name in truth
-    }
+    draws = (
+        estimates_of(population.draw(rows, generator), population.labels, SAMPLES, trial)
+        for trial in range(trials)
+    )
+    return rates(population.truth(), draws)
 
 
 def enough(population: Population, trials: int) -> dict[str, Any]:
@@ -120,7 +103,7 @@ def enough(population: Population, trials: int) -> dict[str, Any]:
                 continue
             distance = estimate.distance(limit)
             more = 0 if abs(distance) >= Z95 else more_rows(distance, PILOT)
-            if not more or more > 1_000_000:
+            if not more:
                 continue
             rows = PILOT + more
             again = estimates_of(
@@ -138,41 +121,62 @@ def enough(population: Population, trials: int) -> dict[str, Any]:
     }
 
 
+def simulated(sizes: tuple[int, ...], trials: int) -> dict[str, Any]:
+    """Return the rates of each population on each number of rows."""
+    return {
+        name: {"drawn": {str(rows): characteristics(population, rows, trials) for rows in sizes}}
+        for name, population in populations().items()
+    }
+
+
+def real(sizes: tuple[int, ...], trials: int) -> dict[str, Any]:
+    """Return the rates of real checkpoints on each set."""
+    return {name: on_pool(pool, sizes, trials) for name, pool in read_pools().items()}
+
+
+PARTS: dict[str, Callable[[tuple[int, ...], int], dict[str, Any]]] = {
+    "simulated": simulated,
+    "enough": lambda _, trials: {
+        name: enough(population, trials) for name, population in populations().items()
+    },
+    "real": real,
+}
+
+
 def main(arguments: list[str]) -> None:
-    """Draw, print a table, and write `benchmarks/results/gate.json`."""
+    """Draw, print tables, and write `benchmarks/results/gate.json` and the figure of its real part."""
     quick = "--quick" in arguments
-    sizes, trials = ((200, 500), 20) if quick else (SIZES, 1000)
     file = RESULTS / ("gate_quick.json" if quick else "gate.json")
-    results: dict[str, Any] = {**surroundings(), "trials": trials, "sets": {}}
-    results["command"] = " ".join(["python", "-m", "benchmarks.gate", *arguments])
-    for name, population in populations().items():
-        results["sets"][name] = {
-            "sizes": {str(rows): characteristics(population, rows, trials) for rows in sizes},
-            "enough": enough(population, trials),
-        }
-        file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    _print(results["sets"])
+    known = json.loads(file.read_text(encoding="utf-8"))["parts"] if file.exists() else {}
+    command = " ".join(["python", "-m", "benchmarks.gate", *arguments])
+    for name in [part for part in PARTS if part in arguments] or PARTS:
+        trials = QUICK_TRIALS if quick else TRIALS[name]
+        known[name] = {**surroundings(), "command": command, "trials": trials}
+        if name == "real":
+            known[name]["pools"] = f"{FILE.name}, SHA-256 {file_digest(FILE)}"
+        known[name]["sets"] = PARTS[name](QUICK_SIZES if quick else SIZES, trials)
+        results = {**surroundings(), "command": command, "points": POINTS, "parts": known}
+        text = json.dumps(results, indent=1)
+        file.write_text(re.sub(r"\n {8,}", " ", text) + "\n", encoding="utf-8")
+    drawing = file.with_suffix(".svg")
+    drawing.write_text(draw_rates(known["real"]["sets"]), encoding="utf-8")
+    _print(known)
 
 
-def _print(sets: dict[str, Any]) -> None:
-    table = Table(
-        "set", "rows", "figure", "covered", "1 worse: value", "ours", "2 better: value", "ours"
-    )
-    for name, found in sets.items():
-        for rows, figures in found["sizes"].items():
-            for figure, rates in figures.items():
-                cells = [
-                    f"{rates[judge][points]:.3f}"
-                    for points in ("-1", "2")
-                    for judge in ("value", "interval")
-                ]
-                covered = "" if rates["covered"] is None else f"{rates['covered']:.3f}"
-                table.add_row(name, rows, figure, covered, *cells)
-        for figure, rates in found["enough"].items():
-            table.add_row(
-                name, f"{rates['rows_asked']}", figure, "", "", "", "", f"{rates['passed']:.3f}"
-            )
-    Console().print(table)
+def _print(parts: dict[str, Any]) -> None:
+    table = Table("set", "of", "rows", "figure", "covered", "1 worse: value", "ours")
+    worse = POINTS.index(-1)
+    for name, models in (parts["simulated"]["sets"] | parts["real"]["sets"]).items():
+        for of, sizes in models.items():
+            for rows, figures in sizes.items():
+                for figure, told in figures.items():
+                    passed = [f"{told[judge][worse]:.3f}" for judge in ("value", "interval")]
+                    table.add_row(name, of, rows, figure, f"{told['covered'] or nan:.3f}", *passed)
+    asked = Table("set", "figure", "rows asked for", "2 better: passed")
+    for name, figures in parts["enough"]["sets"].items():
+        for figure, told in figures.items():
+            asked.add_row(name, figure, f"{told['rows_asked']}", f"{told['passed']:.3f}")
+    Console().print(table, asked)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,8 @@ class Share:
         spread = z * z / self.n
         centre = (self.value + spread / 2) / (1 + spread)
         half = z / (1 + spread) * sqrt(self.value * (1 - self.value) / self.n + spread / self.n / 4)
-        return Interval(max(0.0, centre - half), min(1.0, centre + half))
+        low = max(0.0, centre - half) if self.right else 0.0  # rounding may leave it above
+        return Interval(low, min(1.0, centre + half) if self.right < self.n else 1.0)
 
     def distance(self, limit: float) -> float:
         """Return the score test's statistic, of which the interval is the inversion."""

@@ -11,7 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("name", ["base_models", "change", "data", "decision", "gate", "labels"])
+@pytest.mark.parametrize(
+    "name", ["base_models", "change", "data", "decision", "gate", "labels", "pools"]
+)
 def test_a_quick_benchmark_runs_and_writes_what_it_measured(name: str) -> None:
     file = ROOT / "benchmarks" / "results" / f"{name}_quick.json"
     file.unlink(missing_ok=True)

@@ -63,6 +63,11 @@ def test_limits_of_none_and_all_are_reached_or_not_whatever_the_rows() -> None:
     assert Share(2, 2).distance(1.0) == 0.0
 
 
+@pytest.mark.parametrize("n", range(1, 100))
+def test_the_interval_of_none_begins_at_0_and_that_of_all_ends_at_1(n: int) -> None:
+    assert (Share(0, n).interval(Z95).low, Share(n, n).interval(Z95).high) == (0.0, 1.0)
+
+
 def test_an_overlap_is_the_f1_of_its_label() -> None:
     estimate = Overlap(Share(9, 9 + 5 + 3))
     assert estimate.value == pytest.approx(2 * 9 / (2 * 9 + 5 + 3))
