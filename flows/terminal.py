@@ -141,7 +141,7 @@ def _figure_cells(rule: RuleVerdict) -> tuple[str, str, str]:
     if figure is None or figure.value is None:
         return "undefined", "", "" if figure is None else str(figure.n)
     if figure.method == "counted":
-        return f"{figure.value:g}", "", str(figure.n)
+        return f"{figure.value:,.0f}", "", str(figure.n)
     interval = "" if figure.low is None else f"{figure.low:.4f}\u2013{figure.high:.4f}"
     return f"{figure.value:.4f}", interval, str(figure.n)
 

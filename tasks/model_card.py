@@ -62,7 +62,7 @@ def model_card(candidate: Candidate, tag: str) -> str:
     parts = [
         f"# {escaped(tag)}",
         *_verdict(candidate.decision),
-        *_use(candidate.config, candidate.decision),
+        *_use(candidate.config, candidate.checkpoint, candidate.decision),
         *_rows(candidate),
         *_training(candidate.config, candidate.checkpoint),
         *_figures(candidate.evaluation, candidate.decision),
@@ -93,15 +93,19 @@ def _metadata(candidate: Candidate, tag: str) -> dict[str, Any]:
     known: dict[str, Any] = {}
     if config.evaluation.baseline_stop_words != "none":
         known["language"] = [config.evaluation.baseline_stop_words]
-    if model := _HUB_MODEL.match(config.training.base_model):
-        known["base_model"] = model[1]
+    tags = ["ekiben", "bentoml", "text-classification"]
+    if candidate.checkpoint.kind == "linear":  # no library of the hub's loads it
+        tags += ["tf-idf", "logistic-regression"]
+    else:
+        known["library_name"] = "transformers"
+        if model := _HUB_MODEL.match(config.training.base_model):
+            known["base_model"] = model[1]
     if dataset := _HUB_DATASET.match(source):
         known["datasets"] = [dataset[1]]
     return {
         **known,
-        "library_name": "transformers",
         "pipeline_tag": "text-classification",
-        "tags": ["ekiben", "bentoml", "text-classification"],
+        "tags": tags,
         "metrics": [metric["type"] for metric in measured],
         "model-index": [{"name": tag, "results": [results]}],
     }
@@ -126,15 +130,20 @@ def _verdict(decision: GateDecision) -> Iterator[str]:
     yield from (f"\nNote: {escaped(remark)}." for remark in decision.remarks)
 
 
-def _use(config: PipelineConfig, decision: GateDecision) -> Iterator[str]:
+def _use(
+    config: PipelineConfig, checkpoint: CheckpointManifest, decision: GateDecision
+) -> Iterator[str]:
     labels = ", ".join(escaped(label) for label in config.data.label_names)
     yield f"\n## Use\n\nIt gives a text one of {len(config.data.label_names)} labels: {labels}."
     yield "\nLimits:\n"
     yield "- Every text gets one of these labels, also one that none of them fits."
     yield "- The figures below hold for texts like those of the test split; on others, such as of"
     yield "  another language, source or time, nothing was measured."
-    yield f"- Of a text, the first {config.training.max_length} tokens are read; the answer says"
-    yield "  whether there were more."
+    if checkpoint.kind == "linear":
+        yield "- Of a text, words and pairs of words are read, and none that no training text has."
+    else:
+        yield f"- Of a text, the first {config.training.max_length} tokens are read; the answer says"
+        yield "  whether there were more."
     yield f"- A request holds at most {config.serving.max_texts:,} texts of at most"
     yield f"  {config.serving.max_characters:,} characters."
     if config.data.privacy.mask:
@@ -158,14 +167,26 @@ def _rows(candidate: Candidate) -> Iterator[str]:
 
 
 def _training(config: PipelineConfig, checkpoint: CheckpointManifest) -> Iterator[str]:
-    yield "\n## Training\n\n| setting | value |\n| --- | --- |"
-    settings = config.training.model_dump(mode="json") | {
-        "base_model": redact(config.training.base_model),
+    yield "\n## Training\n"
+    made = {
         "parameters": f"{checkpoint.parameters:,}",
         "device": checkpoint.device,
         "precision": checkpoint.precision,
-        "best_epoch": checkpoint.best_epoch,
     }
+    if checkpoint.kind == "linear":
+        yield "TF-IDF of words and pairs of words, and logistic regression: the run's baseline, released"
+        yield "in the place of the fine-tuned model, which was not to be.\n"
+        settings = {
+            "class_weights": config.training.class_weights,
+            "stop_words": config.evaluation.baseline_stop_words,
+            "seed": config.training.seed,
+        }
+    else:
+        settings = config.training.model_dump(mode="json")
+        settings["base_model"] = redact(config.training.base_model)
+        made["best_epoch"] = str(checkpoint.best_epoch)
+    settings |= made
+    yield "| setting | value |\n| --- | --- |"
     yield from (f"| {escaped(name)} | {escaped(str(value))} |" for name, value in settings.items())
 
 
@@ -186,6 +207,8 @@ def _cells(figure: Figure | None) -> tuple[str, str, str]:
     """Return value, interval and denominator as text."""
     if figure is None or figure.value is None:
         return "undefined", "", "" if figure is None else f"{figure.n:,}"
+    if figure.method == "counted":
+        return f"{figure.value:,.0f}", "", f"{figure.n:,}"
     spread = "" if figure.low is None else f"{figure.low:.4f} to {figure.high:.4f}"
     return f"{figure.value:.4f}", spread, f"{figure.n:,}"
 
@@ -193,7 +216,8 @@ def _cells(figure: Figure | None) -> tuple[str, str, str]:
 def _digests(candidate: Candidate) -> Iterator[str]:
     yield "\n## Digests\n\n| what | SHA-256 |\n| --- | --- |"
     yield f"| source | `{candidate.dataset.source_digest}` |"
-    yield f"| base model | `{candidate.checkpoint.base_model_digest}` |"
+    if candidate.checkpoint.kind != "linear":
+        yield f"| base model | `{candidate.checkpoint.base_model_digest}` |"
     yield from (f"| {name} | `{digest}` |" for name, digest in candidate.digests.items())
     yield "\n`ekiben verify decision.json` works the verdict out again from the record beside the"
     yield "Bento's `report.html`."

@@ -192,7 +192,7 @@ def figure_text(figure: Figure | None) -> str:
     if figure is None or figure.value is None:
         return "undefined"
     if figure.method == "counted":
-        return f"{figure.value:,g}"
+        return f"{figure.value:,.0f}"
     if figure.low is None or figure.high is None:
         return f"{figure.value:.4f}"
     return f"{figure.value:.4f} [{figure.low:.4f}, {figure.high:.4f}]"

@@ -22,6 +22,7 @@ def candidate_of(
     labels: tuple[str, ...] = ("ham", "spam"),
     forced: str | None = None,
     least: float = 0.9,
+    kind: str = "transformer",
     **sections: Any,
 ) -> Candidate:
     """Return a decided model of two labels."""
@@ -48,7 +49,7 @@ def candidate_of(
         ),
         SplitManifest(**STEP, rows=dict.fromkeys(sides, 100), label_counts=sides),
         CheckpointManifest(
-            **STEP, base_model="tiny", base_model_digest="3" * 64, parameters=12_345, device="cpu",
+            **STEP, kind=kind, base_model="tiny", base_model_digest="3" * 64, parameters=12_345, device="cpu",
             precision="fp32", best_epoch=1, stopped_early=False, seconds=1.0, rows_per_second=1.0,
             truncated_rows=0, epochs=(), curve=(),
         ),
@@ -98,6 +99,21 @@ def test_what_comes_from_the_hub_and_is_known_of_the_language_is_in_the_metadata
     assert card.language == ["en"]
 
 
+def test_a_baseline_is_not_said_to_be_a_transformer() -> None:
+    training = {"base_model": "hf://bert/tiny@4567", "max_length": 77}
+    card = model_card(candidate_of(kind="linear", training=training), TAG)
+    metadata = metadata_of(card).to_dict()
+    assert "library_name" not in metadata and "base_model" not in metadata
+    assert metadata["tags"][-2:] == ["tf-idf", "logistic-regression"]
+    body = card.split("---\n", 2)[2]
+    for told in ("transformer", "bert", "77", "tokens", "learning", "epoch", "base model"):
+        assert told not in body
+    assert "the run's baseline, released\nin the place of the fine-tuned model" in body
+    assert "| stop\\_words | none |" in body and "| parameters | 12,345 |" in body
+    own = model_card(candidate_of(training=training), TAG)
+    assert "logistic" not in own and "the first 77 tokens are read" in own
+
+
 def test_no_secret_of_the_source_is_in_it() -> None:
     card = model_card(candidate_of(), TAG)
     assert "opensesame" not in card
@@ -109,7 +125,7 @@ def test_a_model_that_passed_is_said_to_have_and_its_figures_are_told() -> None:
     assert "It passed its gate." in card
     assert "forced" not in card and "What did not pass" not in card
     assert "| accuracy | 0.9700 | 0.9575 to 0.9789 | 1,000 | at least 0.9 | pass |" in card
-    assert "| leaked test rows | 0.0000 |  | 1,000 | at most 0 | pass |" in card
+    assert "| leaked test rows | 0 |  | 1,000 | at most 0 | pass |" in card
     assert "| train | 100 | 50 | 50 |" in card
     assert "| parameters | 12,345 |" in card
     assert "Note: this test set has decided on 2 models, this one included" in card
