@@ -1,6 +1,7 @@
 """Stage challenge: ask the champion's own Bento about this run's test rows."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,12 @@ from tasks.manifests import (
     SplitManifest,
 )
 from tasks.progress import report_progress
-from tasks.releasing import champion, record_file
+from tasks.releasing import champion, read_release, record_file
 from tasks.serving import classify, serving
 from tasks.steps import run_step
 
+log = logging.getLogger("ekiben")
+PREDICTIONS = "predictions.parquet"
 _TRAINED_ON = ("train", "validation")
 
 
@@ -37,12 +40,18 @@ def challenge_champion(
     """Return how candidate and champion did on the test rows that neither was trained on.
 
     The champion's Bento is started and answers over HTTP, with its own code, cleaning and tokenizer.
-    Where there is none, or it cannot be compared, the report says why.
+    Where the champion is this very model, the release before it is asked, as it was the first time:
+    so a rerun that changes nothing comes to the same decision. Where there is none, or it cannot be
+    compared, the report says why.
     """
-    released = champion(config.name)
+    latest = champion(config.name)
+    released = _other_than(evaluation, latest)
     parents = {"split": split.digest, "evaluation": evaluation.digest}
+    if latest is not None and released is not latest:
+        before = "there is none before it" if released is None else f"{released.tag} was before it"
+        log.info("challenge: the champion %s is this very model; %s", latest.tag, before)
     if released is None:
-        return _without(None, "missing", "there is no champion yet", parents)
+        return _without(None, "missing", "there is no champion but this very model", parents)
     parents["champion"] = folder_digest(released.bento_path)
     try:
         return run_step(
@@ -55,6 +64,31 @@ def challenge_champion(
     except BentoError as error:  # made of nothing that is kept: the next run tries again
         told = f"the champion cannot be compared: {error}"
         return _without(released.tag, "unusable", told, parents)
+
+
+def _other_than(
+    evaluation: EvaluationReport, released: ReleaseRecord | None
+) -> ReleaseRecord | None:
+    """Return the release, or the newest before it, whose predictions are not these."""
+    seen: set[str] = set()
+    while released is not None and _predictions(released) == evaluation.files.get(PREDICTIONS):
+        seen.add(released.tag)
+        before = released.previous
+        if before is None or before in seen or not record_file(before).exists():
+            return None
+        released = read_release(before)
+        if not released.bento_path.is_dir():
+            return None
+    return released
+
+
+def _predictions(released: ReleaseRecord) -> str:
+    """Return the digest of what a release predicted on its test rows, by which a model is known."""
+    try:
+        decided = json.loads((released.bento_path / "decision.json").read_text(encoding="utf-8"))
+        return str(decided["evidence"]["evaluation"]["files"][PREDICTIONS])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "unknown"
 
 
 def _without(tag: str | None, status: str, told: str, parents: dict[str, str]) -> ChallengeReport:
@@ -81,7 +115,7 @@ def _challenge(
     if not unseen.any():
         raise BentoError(f"{released.tag}: was trained on every one of the test rows")
     rows = test.filter(unseen)
-    said = pq.read_table(evaluation.path("predictions.parquet"), columns=["predicted"])
+    said = pq.read_table(evaluation.path(PREDICTIONS), columns=["predicted"])
     named = _ask(released, rows["text"].to_pylist(), rows["row"].to_pylist(), at_once, folder)
     numbers = {label: number for number, label in enumerate(labels)}
     actual, given, other = (

@@ -53,7 +53,7 @@ def release_bento(
     file = record_file(bento.tag)
     if file.exists() and _is_whole(place, bento):
         log.info("release: reused %s, nothing changed", bento.tag)
-        record = ReleaseRecord.model_validate_json(file.read_text(encoding="utf-8"))
+        record = read_release(bento.tag)
     else:
         _move_in(bento, proof, decided, report, place)
         record = _record(config, decided, bento, proof, report, place, previous)
@@ -69,15 +69,18 @@ def record_file(tag: str) -> Path:
     return home() / "releases" / name / f"{version}.json"
 
 
+def read_release(tag: str) -> ReleaseRecord:
+    """Return the record of a release."""
+    return ReleaseRecord.model_validate_json(record_file(tag).read_text(encoding="utf-8"))
+
+
 def champion(pipeline: str) -> ReleaseRecord | None:
     """Return the record of the release that `latest` names, or None where there is none."""
     pointer = bento_store() / "bentos" / pipeline / "latest"
     if not pointer.exists():
         return None
-    file = record_file(f"{pipeline}:{pointer.read_text(encoding='utf-8').strip()}")
-    if not file.exists():
-        return None
-    return ReleaseRecord.model_validate_json(file.read_text(encoding="utf-8"))
+    tag = f"{pipeline}:{pointer.read_text(encoding='utf-8').strip()}"
+    return read_release(tag) if record_file(tag).exists() else None
 
 
 def _require_chain(decided: DecisionRecord, bento: BentoManifest, proof: ProofReport) -> None:

@@ -641,6 +641,18 @@ def champion_home(made: Made, homes: Path, released: ReleasedHomes) -> Path:
     return records
 
 
+def as_another(evaluation: EvaluationReport) -> EvaluationReport:
+    """Return the evaluation of a model that has predicted as much, and is not known as the same."""
+    files = {**evaluation.files, "predictions.parquet": "0" * 64}
+    return evaluation.model_copy(update={"files": files})
+
+
+@pytest.mark.usefixtures("champion_home")
+def test_a_model_is_not_compared_with_itself(made: Made) -> None:
+    report = challenge_champion(made.config, made.split, made.evaluation)
+    assert (report.status, report.champion) == ("missing", None)
+
+
 def test_the_champion_s_own_bento_is_asked_about_the_rows_it_was_not_trained_on(
     made: Made, champion_home: Path
 ) -> None:
@@ -649,14 +661,14 @@ def test_the_champion_s_own_bento_is_asked_about_the_rows_it_was_not_trained_on(
     seen = np.load(file)
     assert not np.isin(fingerprints(test["text"]), seen).any()
     np.save(file, np.append(seen, fingerprints(test["text"][:10])))  # as if trained on ten of them
-    report = challenge_champion(made.config, made.split, made.evaluation)
+    report = challenge_champion(made.config, made.split, as_another(made.evaluation))
     assert (report.status, report.rows, report.left_out) == ("compared", 124, 10)
     assert report.champion == made.bento.tag
-    # It is the same model, which agrees with itself.
+    # It is the same model under another name, which agrees with itself.
     assert all(given == other for _, given, other, _ in report.contest.counts)
     assert sum(rows for *_, rows in report.contest.counts) == 124
     gate = Gate.model_validate({"champion": {"min_gain": {"accuracy": -0.2, "f1.macro": -0.2}}})
-    decision = judge(gate, Evidence(evaluation=made.evaluation, challenge=report))
+    decision = judge(gate, Evidence(evaluation=as_another(made.evaluation), challenge=report))
     assert decision.verdict == "pass"
     assert decision.rules[0].metric == "accuracy over champion"
 
@@ -704,7 +716,7 @@ def test_a_champion_that_cannot_be_compared_is_unusable_and_the_report_says_why(
     made: Made, champion_home: Path, change: Callable[[Path], None], told: str
 ) -> None:
     change(champion_home)
-    report = challenge_champion(made.config, made.split, made.evaluation)
+    report = challenge_champion(made.config, made.split, as_another(made.evaluation))
     assert (report.status, report.rows, report.contest.counts) == ("unusable", 0, ())
     assert told in report.told
     assert report.champion == made.bento.tag
