@@ -578,9 +578,14 @@ class Gate(Limits):
     @model_validator(mode="after")
     def _has_a_limit(self) -> Self:
         gains = self.champion.min_gain or self.baseline.min_gain
-        others = (self.slices, gains, self.robustness.max_flips)
         limits = (self.calibration.max_error, *self.abstention.model_dump().values())
-        if self.is_empty and not any(others) and all(limit is None for limit in limits):
+        others = (self.slices, gains, any(limit is not None for limit in limits))
+        if self.is_empty and not any(others):
+            if self.robustness != RobustnessLimit():
+                raise ValueError(
+                    "robustness alone is limited, and a model that gives one label to all never "
+                    "flips; set a limit on a figure of quality too, such as accuracy: {min: 0.9}"
+                )
             raise ValueError(
                 "no limit is set, so every model would pass; set one, such as accuracy: {min: 0.9}"
             )

@@ -93,6 +93,11 @@ def _require_decision(candidate: Candidate) -> None:
             f"{config.name}: the evaluation is of another checkpoint than {checkpoint.key[:16]}; "
             "only the one that was judged is built"
         )
+    if evidence.leakage is None:
+        raise BentoError(
+            f"{config.name}: the evidence does not say how many test rows are in training, too; run "
+            "the line"
+        )
     asked = config.robustness
     if evidence.probe is None and (asked.perturbations or asked.cases is not None):
         raise BentoError(

@@ -10,7 +10,13 @@ import numpy as np
 from configs.errors import GateError
 from configs.limits import BaselineRules, ChampionRules
 from tasks.estimates import NORMAL, Estimate, Interval, Resampled, spanned
-from tasks.manifests import Contest, EvaluationReport, Evidence, Verdict
+from tasks.manifests import (
+    ChallengeReport,
+    Contest,
+    EvaluationReport,
+    Evidence,
+    Verdict,
+)
 from tasks.questions import UNDEFINED, Question
 from tasks.resampling import Counts, Drawn, Ids, Resamples, averages_of, ratios_of
 
@@ -65,17 +71,27 @@ def over_baseline(rules: BaselineRules, evidence: Evidence) -> Iterator[Question
             "evaluate anew"
         )
     gains = _gains(rules.min_gain, report.against_baseline, report)
+    meaning: dict[Verdict, str] = {
+        "reject": "the large model does not earn its cost",
+        "undecided": "it is not shown that the large model earns its cost",
+    }
     for metric, limit in rules.min_gain.items():
-        yield Question(f"{metric} over baseline", limit, gains.estimate(metric), missing=UNDEFINED)
+        yield Question(
+            f"{metric} over baseline", limit, gains.estimate(metric), missing=UNDEFINED,
+            meaning=meaning,
+        )  # fmt: skip
 
 
 def over_champion(rules: ChampionRules, evidence: Evidence) -> Iterator[Question]:
     """Yield what the gate asks of the gains over the champion.
 
     Raises:
-        GateError: if the contest counts rows that the confusion matrix does not.
+        GateError: if the challenge is of another evaluation, or counts rows that the confusion
+            matrix does not.
     """
     report, challenge = evidence.evaluation, evidence.challenge
+    if challenge is not None:
+        _require_own(challenge, report)
     if not rules.min_gain:
         return
     contest, told = Contest(counts=()), "there was no comparison"
@@ -93,7 +109,21 @@ def over_champion(rules: ChampionRules, evidence: Evidence) -> Iterator[Question
         estimate = gains.estimate(metric)
         if contest.counts:
             told, without = UNDEFINED, "undecided"
-        yield Question(f"{metric} over champion", limit, estimate, missing=told, without=without)
+        yield Question(
+            f"{metric} over champion", limit, estimate, missing=told, without=without,
+            rows=sum(count for *_, count in contest.counts) if contest.counts else None,
+        )  # fmt: skip
+
+
+def _require_own(challenge: ChallengeReport, report: EvaluationReport) -> None:
+    """Raise a GateError unless the challenge was made for this evaluation and its test split."""
+    own = {"evaluation": report.digest, "split": report.parents.get("split")}
+    for what, digest in own.items():
+        if digest != challenge.parents.get(what):
+            raise GateError(
+                f"the challenge was made for the {what} {str(challenge.parents.get(what))[:16]}, and "
+                f"the one judged is {str(digest)[:16]}; run again"
+            )
 
 
 def _gains(metrics: Iterable[str], contest: Contest, report: EvaluationReport) -> "Gains":

@@ -11,7 +11,8 @@ The rules, each tested:
   nothing was measured, so nothing passes and nothing is held against the model.
 - A limit on a label that the evaluation does not know is undecided in the same way (the config
   refuses it before it gets here).
-- With fewer test rows than `min_test_rows` every rule is undecided, whatever the figures say; with
+- With fewer test rows than `min_test_rows` every rule is undecided, whatever the figures say, and so
+  is a gain over the champion if fewer could be compared; with
   fewer than `min_support` in a figure's own denominator, that rule is. What is counted and not
   sampled, such as test rows in training, is judged all the same.
 - A rule on slices is one rule for each slice. The gap between the best and the worst slice passes
@@ -126,10 +127,14 @@ def questions_of(gate: Gate, evidence: Evidence) -> Iterator[Question]:
     yield from robustness_questions(gate.robustness, evidence)
     yield from slice_questions(gate, evidence.evaluation)
     if evidence.leakage is not None:
-        yield _leakage_question(evidence.leakage)
+        yield _leakage_question(evidence.leakage, evidence.evaluation)
 
 
-def _leakage_question(report: LeakageReport) -> Question:
+def _leakage_question(report: LeakageReport, evaluation: EvaluationReport) -> Question:
+    if report.parents.get("split") != evaluation.parents.get("split"):
+        raise GateError(
+            "the leaks were counted on another split than the one evaluated on; count them anew"
+        )
     leaked = Counted(report.exact + report.near, report.rows)
     return Question(LEAKED, 0.0, leaked, at_most=True, exact=True)
 
@@ -178,7 +183,7 @@ def _judge_rule(gate: Gate, rows: int, z: float, asked: Question, *, rejected: b
         figure=figure_of(asked.estimate, z=z),
         verdict=verdict,
         more_rows=more,
-        reason=f"{asked.name}: {reason}",
+        reason="; ".join([f"{asked.name}: {reason}", *filter(None, [asked.meaning.get(verdict)])]),
     )
 
 
@@ -188,9 +193,12 @@ def _verdict(
     """Return the verdict on one rule, the test rows that it lacks, and the reason."""
     estimate, distance = asked.estimate, asked.distance
     by_value = asked.exact or gate.judge_on == "value"
-    if rows < gate.min_test_rows and not asked.exact:
-        reason = f"{rows} test rows, below gate.min_test_rows={gate.min_test_rows}"
-        return "undecided", gate.min_test_rows - rows, reason
+    all_rows, rows = rows, rows if asked.rows is None else asked.rows
+    drawn = all_rows if asked.drawn_by is not None else rows
+    if drawn < gate.min_test_rows and not asked.exact:
+        compared = " compared" if drawn < all_rows else ""
+        reason = f"{drawn} test rows{compared}, below gate.min_test_rows={gate.min_test_rows}"
+        return "undecided", gate.min_test_rows - drawn, reason
     if estimate is None or distance is None:
         return asked.without, None, asked.missing
     if estimate.n < gate.min_support and not asked.exact:
@@ -205,6 +213,10 @@ def _verdict(
         return "reject", None, f"{shown} is {'above' if asked.at_most else 'below'} {asked.limit:g}"
     more = more_rows(distance, rows, z)
     cure = "no number of rows" if more is None else f"about {more:,} more test rows"
+    if more is not None and asked.drawn_by is not None:
+        cure = (
+            f"about {rows + more:,} test rows in place of the {rows:,} that {asked.drawn_by} allows"
+        )
     return "undecided", more, f"{shown} leaves {asked.limit:g} open; {cure} would settle it"
 
 

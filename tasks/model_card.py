@@ -174,8 +174,8 @@ def _training(config: PipelineConfig, checkpoint: CheckpointManifest) -> Iterato
         "precision": checkpoint.precision,
     }
     if checkpoint.kind == "linear":
-        yield "TF-IDF of words and pairs of words, and logistic regression: the run's baseline, released"
-        yield "in the place of the fine-tuned model, which was not to be.\n"
+        yield "TF-IDF of words and pairs of words, and logistic regression: the run's baseline,"
+        yield "released in the place of the fine-tuned model, which was not to be.\n"
         settings = {
             "class_weights": config.training.class_weights,
             "stop_words": config.evaluation.baseline_stop_words,

@@ -4,7 +4,7 @@ Each part of the evidence has a function that yields its questions; `tasks.gate`
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from configs.limits import Limits
@@ -19,7 +19,9 @@ class Question:
     """One rule of a gate: an estimate and the least that it may be, or with `at_most` the most.
 
     `exact` marks what is counted rather than sampled: it is held against its limit as it is. Where
-    there is no estimate, `missing` says why and `without` is the verdict.
+    there is no estimate, `missing` says why and `without` is the verdict. `rows` are those of the
+    test rows that it was asked of, where that is not all, `drawn_by` the setting that left out the
+    others, if one did. `meaning` is what a verdict comes to in words.
     """
 
     name: str
@@ -29,6 +31,9 @@ class Question:
     exact: bool = False
     missing: str = "was not measured"
     without: Verdict = "undecided"
+    rows: int | None = None
+    drawn_by: str | None = None
+    meaning: dict[Verdict, str] = field(default_factory=dict)
 
     @cached_property
     def distance(self) -> float | None:

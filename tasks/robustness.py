@@ -16,13 +16,19 @@ def robustness_questions(limits: RobustnessLimit, evidence: Evidence) -> Iterato
         GateError: if the probe is of another evaluation, or its counts contradict one another.
     """
     probe = evidence.probe
+    rows, drawn_by = None, None
     if probe is not None:
         _require_sound(probe, evidence)
+        if probe.rows < evidence.evaluation.rows:
+            rows, drawn_by = probe.rows, "robustness.max_rows"
     for name, limit in sorted(limits.max_flips.items()):
         count = None if probe is None else probe.flips.get(name)
         share = Share(count.flips, count.rows) if count and count.rows else None
         missing = "was not measured" if count is None else "changes no test row"
-        yield Question(f"flips under {name}", limit, share, at_most=True, missing=missing)
+        yield Question(
+            f"flips under {name}", limit, share, at_most=True, missing=missing, rows=rows,
+            drawn_by=drawn_by,
+        )  # fmt: skip
     wrong = None
     if probe is not None and probe.cases:
         wrong = Counted(len(probe.wrong_cases), probe.cases)

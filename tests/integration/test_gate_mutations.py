@@ -20,8 +20,8 @@ import pytest
 from pydantic import ValidationError
 from tables import as_made
 
-from configs.errors import BentoError, ConfigError, EkibenError, StepError
-from configs.limits import BaselineRules
+from configs.errors import BentoError, ConfigError, EkibenError, GateError, StepError
+from configs.limits import BaselineRules, ChampionRules
 from configs.loading import load_config
 from configs.schema import Gate, PipelineConfig, Robustness
 from tasks import building
@@ -31,9 +31,12 @@ from tasks.evaluation import evaluate_candidate
 from tasks.figures import estimates_of
 from tasks.gate import judge
 from tasks.ingest import SCHEMA
+from tasks.leakage import count_leaks
 from tasks.manifests import (
     CalibrationManifest,
+    ChallengeReport,
     CheckpointManifest,
+    Contest,
     DatasetManifest,
     EvaluationReport,
     Evidence,
@@ -128,10 +131,14 @@ class Line:
         evaluation = evaluate_candidate(
             self.config, self.split, self.checkpoint, self.calibration, self.baseline
         )
-        evidence = Evidence(evaluation=evaluation)
+        evidence = self.evidence(evaluation)
         decision = judge(self.config.gate, evidence)
         self.build(evidence, decision)
         return decision
+
+    def evidence(self, evaluation: EvaluationReport) -> Evidence:
+        """Return an evaluation with what goes with it, counted anew."""
+        return Evidence(evaluation=evaluation, leakage=count_leaks(self.config, self.split))
 
     def build(self, evidence: Evidence, decision: GateDecision) -> None:
         """Build, unless the decision is another."""
@@ -328,7 +335,7 @@ def test_an_edited_evaluation_releases_nothing(
     text = edited(line.evaluation, edit)
     try:
         report = EvaluationReport.model_validate_json(text)
-        evidence = Evidence(evaluation=report)
+        evidence = line.evidence(report)
         line.build(evidence, judge(line.config.gate, evidence))
     except (EkibenError, ValidationError):
         pass
@@ -433,7 +440,7 @@ def test_a_checkpoint_that_was_swapped_after_the_decision_is_not_built(
     line: Line, built: list[str], swap: Callable[[Line], None]
 ) -> None:
     lenient = replace(line, config=config_with(0.01))
-    evidence = Evidence(evaluation=line.evaluation)
+    evidence = line.evidence(line.evaluation)
     decision = judge(lenient.config.gate, evidence)
     assert decision.action == "release"
     swap(line)
@@ -444,7 +451,7 @@ def test_a_checkpoint_that_was_swapped_after_the_decision_is_not_built(
 
 def test_a_checkpoint_that_was_not_evaluated_is_not_built(line: Line, built: list[str]) -> None:
     lenient = replace(line, config=config_with(0.01))
-    evidence = Evidence(evaluation=line.evaluation)
+    evidence = line.evidence(line.evaluation)
     decision = judge(lenient.config.gate, evidence)
     other = lenient.checkpoint.model_copy(update={"key": "9" * 64})
     with pytest.raises(BentoError, match="the evaluation is of another checkpoint than 9999"):
@@ -470,7 +477,7 @@ DECISIONS: dict[str, dict[str, Any]] = {
 def test_a_decision_that_the_gate_does_not_come_to_builds_nothing(
     line: Line, built: list[str], changes: dict[str, Any]
 ) -> None:
-    evidence = Evidence(evaluation=line.evaluation)
+    evidence = line.evidence(line.evaluation)
     decision = judge(line.config.gate, evidence).model_copy(update=changes)
     with pytest.raises(BentoError, match="the gate does not come to the decision"):
         line.build(evidence, decision)
@@ -478,7 +485,7 @@ def test_a_decision_that_the_gate_does_not_come_to_builds_nothing(
 
 
 def test_a_decision_with_its_rules_mended_builds_nothing(line: Line, built: list[str]) -> None:
-    evidence = Evidence(evaluation=line.evaluation)
+    evidence = line.evidence(line.evaluation)
     decision = judge(line.config.gate, evidence)
     mended: tuple[RuleVerdict, ...] = tuple(
         rule.model_copy(update={"limit": 0.01, "verdict": "pass"}) for rule in decision.rules
@@ -490,7 +497,7 @@ def test_a_decision_with_its_rules_mended_builds_nothing(line: Line, built: list
 
 
 def test_a_decision_under_another_gate_builds_nothing(line: Line, built: list[str]) -> None:
-    evidence = Evidence(evaluation=line.evaluation)
+    evidence = line.evidence(line.evaluation)
     lenient = judge(Gate.model_validate({"accuracy": {"min": 0.01}}), evidence)
     assert lenient.action == "release"
     with pytest.raises(BentoError, match="the gate does not come to the decision"):
@@ -499,12 +506,74 @@ def test_a_decision_under_another_gate_builds_nothing(line: Line, built: list[st
 
 
 def test_a_rejected_model_is_not_built_directly(line: Line, built: list[str]) -> None:
-    evidence = Evidence(evaluation=line.evaluation)
+    evidence = line.evidence(line.evaluation)
     decision = judge(line.config.gate, evidence)
     with pytest.raises(BentoError, match="only what is to be released is built"):
         building.build_bento(
             Candidate(line.config, line.dataset, line.split, line.checkpoint, evidence, decision)
         )
+    assert built == []
+
+
+def test_evidence_that_is_silent_on_leaks_builds_nothing(line: Line, built: list[str]) -> None:
+    lenient = replace(line, config=config_with(0.01))
+    evidence = Evidence(evaluation=line.evaluation)
+    decision = judge(lenient.config.gate, evidence)
+    assert decision.action == "release"
+    with pytest.raises(BentoError, match="does not say how many test rows are in training, too"):
+        lenient.build(evidence, decision)
+    assert built == []
+
+
+def test_leaks_that_were_counted_on_another_split_build_nothing(
+    line: Line, built: list[str]
+) -> None:
+    lenient = replace(line, config=config_with(0.01))
+    evidence = lenient.evidence(line.evaluation)
+    assert evidence.leakage is not None
+    decision = judge(lenient.config.gate, evidence)
+    other = evidence.leakage.model_copy(update={"parents": {"split": "0" * 64}})
+    with pytest.raises(GateError, match="the leaks were counted on another split"):
+        lenient.build(evidence.model_copy(update={"leakage": other}), decision)
+    assert built == []
+
+
+def challenge_of(line: Line) -> ChallengeReport:
+    """Return a comparison with a champion that was wrong on every row."""
+    report = line.evaluation
+    counts = tuple(
+        (actual, given, 1 - actual, rows)
+        for actual, row in enumerate(report.confusion)
+        for given, rows in enumerate(row)
+        if rows
+    )
+    return ChallengeReport(
+        key="6" * 64, folder=line.split.folder, files={}, champion="spam:1", status="compared",
+        told="", rows=report.rows, left_out=0, contest=Contest(counts=counts), figures={},
+        parents={"split": line.split.digest, "evaluation": report.digest},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("parent", ["evaluation", "split"])
+@pytest.mark.parametrize("digest", [None, "0" * 64])
+def test_a_challenge_made_for_another_evaluation_or_split_builds_nothing(
+    line: Line, built: list[str], parent: str, digest: str | None
+) -> None:
+    rules = ChampionRules(min_gain={"accuracy": 0.0})
+    gate = config_with(0.01).gate.model_copy(update={"champion": rules})
+    lenient = replace(line, config=line.config.model_copy(update={"gate": gate}))
+    own = challenge_of(line)
+    evidence = line.evidence(line.evaluation).model_copy(update={"challenge": own})
+    decision = judge(gate, evidence)
+    assert decision.action == "release"
+    parents = (
+        {**own.parents, parent: digest}
+        if digest
+        else {name: known for name, known in own.parents.items() if name != parent}
+    )
+    other = own.model_copy(update={"parents": parents})
+    with pytest.raises(GateError, match=f"the challenge was made for the {parent}"):
+        lenient.build(evidence.model_copy(update={"challenge": other}), decision)
     assert built == []
 
 
@@ -515,7 +584,7 @@ def test_a_probe_that_is_declared_and_left_out_builds_nothing(
     lenient = config_with(0.01)
     robustness = Robustness.model_validate(declared)
     lenient = lenient.model_copy(update={"robustness": robustness})
-    evidence = Evidence(evaluation=line.evaluation)
+    evidence = line.evidence(line.evaluation)
     decision = judge(lenient.gate, evidence)
     assert decision.action == "release"
     with pytest.raises(BentoError, match="robustness declares a probe, and the evidence has none"):
@@ -531,7 +600,7 @@ def test_a_baseline_is_built_only_where_the_config_has_it_released(
     calibration = calibrate_candidate(config, line.split, line.baseline)
     evaluation = evaluate_candidate(config, line.split, line.baseline, calibration, line.baseline)
     own = replace(line, config=config, checkpoint=line.baseline)
-    evidence = Evidence(evaluation=evaluation)
+    evidence = own.evidence(evaluation)
     decision = judge(gate, evidence)
     with pytest.raises(BentoError, match="release_instead is false"):
         own.build(evidence, decision)

@@ -14,7 +14,7 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 from configs.errors import GateError
 from configs.schema import Gate
 from tasks.contests import Gain, Gains, PairedShare, confusions_of, contest_of
-from tasks.estimates import NORMAL, Z95
+from tasks.estimates import NORMAL, Z95, more_rows
 from tasks.figures import estimates_of
 from tasks.gate import judge
 from tasks.manifests import ChallengeReport, Contest, EvaluationReport, Evidence
@@ -237,6 +237,7 @@ def evidence_of(
     challenge = ChallengeReport.model_validate(
         {
             **manifest,
+            "parents": {"evaluation": report.digest},
             "champion": "sms:1",
             "status": status,
             "told": "there is none",
@@ -259,11 +260,22 @@ NO_CONTEST = Contest(counts=())
         (BETTER, 0.0, "pass", "accuracy over baseline: 0.0600 [0.0469, 0.0765] reaches 0"),
         (BETTER, 0.02, "pass", "reaches 0.02"),
         (BETTER, 0.07, "undecided", "leaves 0.07 open; about"),
-        (BETTER, 0.1, "reject", "is below 0.1"),
+        (BETTER, 0.1, "reject", "is below 0.1; the large model does not earn its cost"),
+        (
+            BETTER,
+            0.06,
+            "undecided",
+            "settle it; it is not shown that the large model earns its cost",
+        ),
         (EVEN, 0.0, "undecided", "leaves 0 open; no number of rows would settle it"),
         (EVEN, -0.01, "pass", "reaches -0.01"),
         (EVEN, 0.01, "reject", "is below 0.01"),
-        (WORSE, 0.0, "reject", "accuracy over baseline: -0.0180 [-0.0283, -0.0114] is below 0"),
+        (
+            WORSE,
+            0.0,
+            "reject",
+            "accuracy over baseline: -0.0180 [-0.0283, -0.0114] is below 0; the large model",
+        ),
     ],
 )
 def test_a_gain_over_the_baseline_is_a_rule_like_any_other(
@@ -273,6 +285,7 @@ def test_a_gain_over_the_baseline_is_a_rule_like_any_other(
     decision = judge(gate, evidence_of(contest))
     assert (decision.verdict, len(decision.rules)) == (verdict, 1)
     assert reason in decision.reasons[0]
+    assert ("earn" in decision.reasons[0]) == (verdict != "pass")
 
 
 @pytest.mark.parametrize("metric", ["f1.macro", "recall.spam", "precision.weighted"])
@@ -337,6 +350,48 @@ def test_counts_that_cannot_be_are_refused(
     evidence = evidence_of(edited) if rival == "baseline" else evidence_of(EVEN, edited)
     with pytest.raises(GateError, match=r"the contest counts .* rows of the labels"):
         judge(gate, evidence)
+
+
+def test_too_few_rows_compared_with_the_champion_are_undecided() -> None:
+    few = Contest(counts=((0, 0, 1, 60), (1, 1, 1, 39)))
+    gate = Gate.model_validate({"champion": {"min_gain": {"accuracy": -0.5}}})
+    (rule,) = judge(gate, evidence_of(EVEN, few)).rules
+    assert (rule.verdict, rule.more_rows) == ("undecided", 1)
+    assert rule.reason == (
+        "accuracy over champion: 99 test rows compared, below gate.min_test_rows=100"
+    )
+    enough = Contest(counts=((0, 0, 1, 61), (1, 1, 1, 39)))
+    assert judge(gate, evidence_of(EVEN, enough)).verdict == "pass"
+
+
+def test_the_rows_that_would_settle_a_gain_are_counted_from_those_compared() -> None:
+    some = Contest(counts=((0, 0, 0, 90), (0, 0, 1, 6), (1, 0, 1, 4)))
+    gate = Gate.model_validate({"champion": {"min_gain": {"accuracy": 0.0}}})
+    (rule,) = judge(gate, evidence_of(EVEN, some)).rules
+    estimate = PairedShare(6, 4, 100)
+    assert rule.more_rows == more_rows(estimate.distance(0.0), 100)
+
+
+@pytest.mark.parametrize(
+    "gate", [{"accuracy": {"min": 0.5}}, {"champion": {"min_gain": {"accuracy": -0.5}}}]
+)
+@pytest.mark.parametrize(
+    ("parents", "named"),
+    [
+        ({"evaluation": "of another"}, "evaluation of another"),
+        ({}, "evaluation None"),
+        ({"split": "of another"}, "split of another"),
+    ],
+)
+def test_a_challenge_made_for_another_evaluation_or_split_is_refused(
+    gate: dict[str, Any], parents: dict[str, str], named: str
+) -> None:
+    evidence = evidence_of(EVEN, BETTER)
+    assert evidence.challenge is not None
+    own = evidence.challenge.parents if "split" in parents else {}
+    challenge = evidence.challenge.model_copy(update={"parents": {**own, **parents}})
+    with pytest.raises(GateError, match=f"the challenge was made for the {named}"):
+        judge(Gate.model_validate(gate), evidence.model_copy(update={"challenge": challenge}))
 
 
 def test_a_champion_that_was_compared_on_other_rows_is_refused() -> None:

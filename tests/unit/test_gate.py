@@ -197,6 +197,12 @@ def test_a_report_that_contradicts_itself_is_refused(changes: dict[str, Any], pr
         judge(gate, Evidence(evaluation=report_of(GOOD).model_copy(update=changes)))
 
 
+def test_leaks_that_were_counted_on_another_split_are_refused() -> None:
+    evidence = Evidence(evaluation=report_of(), leakage=leakage_of(parents={"split": "other"}))
+    with pytest.raises(GateError, match="leaks were counted on another split"):
+        judge(Gate.model_validate(accuracy(0.9)), evidence)
+
+
 def test_a_figure_that_is_missing_is_refused() -> None:
     report = report_of(GOOD)
     figures = {name: each for name, each in report.figures.items() if name != "accuracy"}

@@ -12,7 +12,7 @@ from configs.errors import DataError, GateError
 from configs.loading import load_config
 from configs.schema import Gate, PipelineConfig
 from tasks.cases import MOST_CASES, MOST_MEGABYTES, Case, read_cases
-from tasks.estimates import Z95, Counted
+from tasks.estimates import Z95, Counted, Share, more_rows
 from tasks.figures import estimates_of
 from tasks.gate import judge
 from tasks.manifests import (
@@ -85,6 +85,19 @@ def test_flips_are_judged_on_the_interval_over_the_rows_changed(
     assert (rule.metric, rule.verdict, rule.at_most) == ("flips under typos", verdict, True)
     assert rule.reason.startswith(f"flips under typos: {reason}")
     assert decision.verdict == verdict
+
+
+def test_where_not_all_test_rows_were_probed_the_cure_is_to_probe_more() -> None:
+    probe = probe_of(count_of(100, 2))
+    capped = probe.model_copy(update={"rows": 400})
+    assert evaluation_of().rows > 400
+    rule = decision_on(TYPOS, capped).rules[-1]
+    more = more_rows(Share(2, 100).distance(0.05), 400)
+    assert more is not None and rule.more_rows == more
+    cure = f"about {400 + more:,} test rows in place of the 400 that robustness.max_rows allows"
+    assert rule.reason.endswith(f"leaves 0.05 open; {cure} would settle it")
+    few = decision_on(TYPOS, probe.model_copy(update={"rows": 100}), min_test_rows=200).rules[-1]
+    assert "in place of the 100" in few.reason
 
 
 @pytest.mark.parametrize("probe", [None, probe_of(count_of(10, 1))])
@@ -218,6 +231,15 @@ def test_a_config_that_does_not_agree_with_itself_is_refused(
 ) -> None:
     with pytest.raises(ValidationError, match=problem):
         config_of(robustness, **gate)
+
+
+@pytest.mark.parametrize(
+    "robustness", [TYPOS, {"max_wrong_cases": 0}, {**TYPOS, "max_wrong_cases": 3}]
+)
+def test_a_gate_on_robustness_alone_asks_for_a_limit_on_quality(robustness: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="a limit on a figure of quality too"):
+        Gate.model_validate({"robustness": robustness})
+    assert Gate.model_validate({"robustness": robustness, "recall": {"min": 0.5}})
 
 
 def test_a_relative_path_of_cases_is_taken_from_the_config_s_folder(tmp_path: Path) -> None:
