@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # `ekiben verify` prints a decision and has nothing to report
     from tasks.reporting import Run
 
 _SECONDS_BETWEEN_LINES = 5.0
+_MOST_RULES = 20
 _COLOURS = {"pass": "green", "reject": "red", "undecided": "yellow"}
 CURL_EXAMPLE = (
     '{"texts": ["Are we still on for lunch?", '
@@ -117,7 +118,8 @@ def print_decision(console: Console, decided: DecisionRecord) -> None:
     for heading in ("metric", "value", interval, "n", "limit", "verdict", *others):
         left = heading in ("metric", "verdict")
         table.add_column(heading, justify="left" if left else "right", no_wrap=True)
-    for rule in decision.rules:
+    rules = _told(decision.rules)
+    for rule in rules:
         colour = _COLOURS[rule.verdict]
         table.add_row(
             escape(rule.metric),  # it holds a label's name, which may be anything
@@ -127,9 +129,20 @@ def print_decision(console: Console, decided: DecisionRecord) -> None:
             *(_value(figures.get(rule.metric)) for figures in others.values()),
         )
     console.print(table)
+    if left := len(decision.rules) - len(rules):
+        console.print(f"… {left:,} more rules are in the report", highlight=False)
     forced = [] if decision.forced is None else [f"forced: {decision.forced}"]
     for line in [*forced, *decision.remarks]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _told(rules: tuple[RuleVerdict, ...]) -> tuple[RuleVerdict, ...]:
+    """Return what fits on a screen: of many rules none that a slice passes, and what decides first."""
+    if len(rules) > _MOST_RULES:
+        rules = tuple(r for r in rules if r.verdict != "pass" or " @ " not in r.metric)
+    if len(rules) > _MOST_RULES:
+        rules = tuple(sorted(rules, key=lambda rule: rule.verdict == "pass"))
+    return rules[:_MOST_RULES]
 
 
 def _value(figure: Figure | None) -> str:
