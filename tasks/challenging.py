@@ -51,7 +51,7 @@ def challenge_champion(
         before = "there is none before it" if released is None else f"{released.tag} was before it"
         log.info("challenge: the champion %s is this very model; %s", latest.tag, before)
     if released is None:
-        return _without(None, "missing", "there is no champion but this very model", parents)
+        return _without(None, "missing", "there is no other release to compare with", parents)
     parents["champion"] = folder_digest(released.bento_path)
     try:
         return run_step(

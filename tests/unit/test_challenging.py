@@ -51,7 +51,7 @@ def test_a_rerun_of_the_first_model_comes_to_what_it_came_to_the_first_time() ->
     release("a", "1")
     assert challenge_champion(CONFIG, SPLIT, evaluation_of("1")) == first
     assert (first.status, first.champion) == ("missing", None)
-    assert first.told == "there is no champion but this very model"
+    assert first.told == "there is no other release to compare with"
 
 
 @pytest.mark.usefixtures("homes")
