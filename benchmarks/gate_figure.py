@@ -57,4 +57,4 @@ def _panel(axes: Any, passed: dict[str, Any]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=7)
     axes.set_xticks([-5, 0, 5])
-    axes.set_yticks([0, 0.05, 0.5, 1], ["0", "5%", "50%", "100%"])
+    axes.set_yticks([0.05, 0.5, 1], ["5%", "50%", "100%"])

@@ -129,8 +129,8 @@ def print_decision(console: Console, decided: DecisionRecord) -> None:
             *(_value(figures.get(rule.metric)) for figures in others.values()),
         )
     console.print(table)
-    if left := len(decision.rules) - len(rules):
-        console.print(f"… {left:,} more rules are in the report", highlight=False)
+    if untold := len(decision.rules) - len(rules):
+        console.print(f"… {untold:,} more rules are in the report", highlight=False)
     forced = [] if decision.forced is None else [f"forced: {decision.forced}"]
     for line in [*forced, *decision.remarks]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
