@@ -8,8 +8,10 @@ from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from pydantic import ValidationError
 
 from configs.errors import BentoError
+from configs.loading import explain
 from configs.schema import PipelineConfig, redact
 from tasks.digests import file_digests, value_digest
 from tasks.manifests import (
@@ -70,8 +72,20 @@ def record_file(tag: str) -> Path:
 
 
 def read_release(tag: str) -> ReleaseRecord:
-    """Return the record of a release."""
-    return ReleaseRecord.model_validate_json(record_file(tag).read_text(encoding="utf-8"))
+    """Return the record of a release.
+
+    Raises:
+        BentoError: if the file is damaged, or another version of Ekiben wrote it.
+    """
+    file = record_file(tag)
+    try:
+        return ReleaseRecord.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        problems = explain(error, str(file))
+        raise BentoError(
+            f"{problems[0]}; the file is damaged or of another version of Ekiben: remove it, and "
+            f"{tag} is served as before but no longer compared with"
+        ) from None
 
 
 def champion(pipeline: str) -> ReleaseRecord | None:

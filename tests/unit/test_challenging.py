@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from evaluations import report_of
 
+from configs.errors import BentoError
 from configs.schema import PipelineConfig
 from tasks.challenging import challenge_champion
 from tasks.manifests import EvaluationReport, GateDecision, ReleaseRecord, SplitManifest
@@ -76,3 +77,12 @@ def test_a_release_whose_record_cannot_be_read_is_not_taken_for_this_model() -> 
     release("a", "1")
     (bento_store() / "bentos" / "sms" / "a" / "decision.json").write_text("{", encoding="utf-8")
     assert challenge_champion(CONFIG, SPLIT, evaluation_of("1")).champion == "sms:a"
+
+
+@pytest.mark.usefixtures("homes")
+@pytest.mark.parametrize("written", ["", "{", "[]", '{"tag": "sms:a"}'])
+def test_a_damaged_record_of_the_champion_is_refused_in_words(written: str) -> None:
+    release("a", "1")
+    record_file("sms:a").write_text(written, encoding="utf-8")
+    with pytest.raises(BentoError, match=r"a\.json: .*remove it, and sms:a is served as before"):
+        challenge_champion(CONFIG, SPLIT, evaluation_of("1"))
