@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from prefect import task
@@ -20,6 +21,7 @@ from tasks.privacy import mask
 from tasks.progress import report_progress
 from tasks.queries import read_query
 from tasks.reading import Row, read_rows
+from tasks.row_cases import cases_of, first_rows
 from tasks.shards import write_shards
 from tasks.sources import check_pin, fetch, is_sql
 from tasks.steps import run_step
@@ -33,7 +35,8 @@ SCHEMA = pa.schema(
         ("slices", pa.list_(pa.string())),
     ]
 )
-ROWS = SCHEMA.append(pa.field("fingerprint", pa.uint64()))
+_FOR_VALIDATION = [("fingerprint", pa.uint64()), ("case", pa.int32()), ("case_text", pa.string())]
+ROWS = pa.schema([*SCHEMA, *_FOR_VALIDATION])
 _MOST_CHARACTERS = 32_000_000
 
 
@@ -42,7 +45,9 @@ def read_dataset(data: Data) -> DatasetManifest:
 
     `label` holds the label's name, or the raw value where `data.labels` does not know it, which
     validation then quarantines. `fingerprint` is 64 bits of the text, for stages that ask only
-    which texts are equal. `slices` holds the values of `data.slice_columns`, masked as the texts are.
+    which texts are equal. `case` numbers the rows of a shard that are one case to validation, and
+    `case_text` has the text of the first row of each, so that it need not read the others. `slices`
+    holds the values of `data.slice_columns`, masked as the texts are.
 
     Raises:
         SourceError, DataError: if the source cannot be fetched or is not as declared.
@@ -87,7 +92,11 @@ def _write(rows: Iterator[Row], data: Data, file: Path) -> dict[str, Any]:
             stored = pa.array(_mask(texts, data, masked), pa.string())
             prints = pc.if_else(stored.is_null(), None, pa.array(fingerprints(stored)))
             slices = _slices(batch, data, masked)
-            yield pa.table([numbers, stored, names, groups, slices, prints], schema=ROWS)
+            case = cases_of(stored, pa.array(names, pa.string()))
+            first = np.isin(np.arange(len(case)), first_rows(case))
+            shown = pc.if_else(pa.array(first), stored, None)
+            columns = [numbers, stored, names, groups, slices, prints, case, shown]
+            yield pa.table(columns, schema=ROWS)
 
     count = write_shards(file, ROWS, shards())
     if count == 0:

@@ -31,6 +31,12 @@ def count_shards(file: Path) -> int:
     return int(pq.read_metadata(file).num_row_groups)
 
 
+def shard_ends(file: Path) -> NDArray[np.int64]:
+    """Return the number of rows up to the end of each shard [n_shards]."""
+    found = pq.read_metadata(file)
+    return np.cumsum([found.row_group(shard).num_rows for shard in range(found.num_row_groups)])
+
+
 def read_shard(file: Path, shard: int, columns: list[str] | None = None) -> pa.Table:
     """Return the rows of one shard."""
     with pq.ParquetFile(file) as parquet:  # a mapped file's pages would stay in memory
@@ -45,8 +51,9 @@ def read_parts(file: Path, shard: int, columns: list[str], rows: int) -> Iterato
 
 
 def parquet_writer(file: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """Return a writer that suits rows of text: no dictionary of the texts, quick to unpack."""
-    few = [name for name in schema.names if name not in ("row", "text")]
+    """Return a writer that suits rows of text: no dictionary of what differs, quick to unpack."""
+    differ = ("row", "text", "fingerprint", "case_text")
+    few = [name for name in schema.names if name not in differ]
     return pq.ParquetWriter(file, schema, use_dictionary=few, compression="lz4")
 
 

@@ -1,17 +1,18 @@
-"""The rules on the table as a whole, judged on what all shards show of their rows together."""
+"""The rules on the table as a whole, judged on the narrow columns of all shards together."""
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from configs.errors import ConfigError
 from configs.schema import Expectation, PipelineConfig
 from tasks.expectations import check, takes_rows
 from tasks.manifests import RuleOutcome
 from tasks.row_rules import COLUMNS, own_rules
+from tasks.shards import read_shard, shard_ends
 
 _EQUALITY_ALONE = (
     "expect_column_proportion_of_unique_values_to_be_between",
@@ -65,19 +66,20 @@ def outcome_of(
 
 
 def check_table(
-    config: PipelineConfig, source: Path, valid: pa.Table, counts: dict[str, int]
+    config: PipelineConfig, source: Path, fit: NDArray[np.bool_], counts: dict[str, int]
 ) -> list[RuleOutcome]:
-    """Return the outcomes of the rules on the whole table of valid rows."""
+    """Return the outcomes of the rules on the whole table of the rows that are fit [n_rows]."""
     own = tuple(e for e in own_rules(config, by_row=False) if not takes_rows(e))
     columns, *others = table_suite(config)
-    found = list(zip((columns,), check(_slim_frame(valid.slice(0, 0)), (columns,)), strict=True))
+    none = pd.DataFrame(columns=COLUMNS)
+    found = list(zip((columns,), check(none, (columns,)), strict=True))
     slim_suite = (*others, *(e for e in own if not _needs_texts(e)))
-    frame = _slim_frame(valid, COLUMNS if own else ["text"])
+    frame = _slim_frame(source, fit, COLUMNS if own else ["text"])
     found += zip(slim_suite, check(frame, slim_suite), strict=True)
     for item in own:
         if _needs_texts(item):
-            found += zip((item,), check(frame_for(item, source, valid), (item,)), strict=True)
-    total = max(valid.num_rows, 1)
+            found += zip((item,), check(frame_for(item, source, fit), (item,)), strict=True)
+    total = max(int(fit.sum()), 1)
     shares = pd.DataFrame({"label_share": [count / total for count in counts.values()]})
     found += zip(_label_suite(config), check(shares, _label_suite(config)), strict=True)
     return [outcome_of(item, passed=each.passed, observed=each.observed) for item, each in found]
@@ -88,21 +90,30 @@ def _needs_texts(item: Expectation) -> bool:
     return "text" in columns and not item.type.startswith(_EQUALITY_ALONE)
 
 
-def _slim_frame(slim: pa.Table, columns: list[str] = COLUMNS) -> pd.DataFrame:
+def _slim_frame(source: Path, fit: NDArray[np.bool_], columns: list[str] = COLUMNS) -> pd.DataFrame:
     """Return the rows with fingerprints for texts, which are as good where equality counts."""
+    stored = ["fingerprint" if name == "text" else name for name in columns]
+    slim = _fit_rows(source, fit, stored).rename_columns(columns)
     types = {pa.uint64(): pd.UInt64Dtype()} if slim["text"].null_count else {}
-    return pd.DataFrame(slim.select(columns).to_pandas(types_mapper=types.get))
+    return pd.DataFrame(slim.to_pandas(types_mapper=types.get))
 
 
-def frame_for(item: Expectation, source: Path, slim: pa.Table) -> pd.DataFrame:
+def _fit_rows(source: Path, fit: NDArray[np.bool_], columns: list[str]) -> pa.Table:
+    parts = np.split(fit, shard_ends(source)[:-1])
+    return pa.concat_tables(
+        read_shard(source, shard, columns).select(columns).filter(pa.array(part))
+        for shard, part in enumerate(parts)
+    )
+
+
+def frame_for(item: Expectation, source: Path, fit: NDArray[np.bool_]) -> pd.DataFrame:
     """Return the frame that a rule on the whole table is judged on, with texts only if it must."""
     if not _needs_texts(item):
-        return _slim_frame(slim)
-    if slim.num_rows > _MOST_ROWS_WITH_TEXT:
+        return _slim_frame(source, fit)
+    rows = int(fit.sum())
+    if rows > _MOST_ROWS_WITH_TEXT:
         raise ConfigError(
-            f"validation.expectations: {item.type}: needs all {slim.num_rows:,} texts in memory at "
-            f"once, above the {_MOST_ROWS_WITH_TEXT:,} that are allowed; use one on single rows"
+            f"validation.expectations: {item.type}: needs all {rows:,} texts in memory at once, "
+            f"above the {_MOST_ROWS_WITH_TEXT:,} that are allowed; use one on single rows"
         )
-    texts = pq.read_table(source, columns=COLUMNS)
-    fit = pc.is_in(texts["row"], slim["row"].combine_chunks())
-    return pd.DataFrame(texts.filter(fit).to_pandas())
+    return pd.DataFrame(_fit_rows(source, fit, COLUMNS).to_pandas())

@@ -1,8 +1,7 @@
 """Stage validate: a Great Expectations suite built from the config; unfit rows are quarantined.
 
-Each shard is surveyed by itself. An expectation on single rows takes the rows that fail it into
-`quarantine.parquet`; one on the whole table (row count, label balance, distinct texts) is judged on
-what all shards show together, and fails the run.
+An expectation on single rows takes the rows that fail it into `quarantine.parquet`; one on the whole
+table (row count, label balance, distinct texts) is judged on all shards together, and fails the run.
 """
 
 from itertools import pairwise
@@ -10,35 +9,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pyarrow import feather
 
 from configs.errors import DataError
 from configs.schema import Expectation, PipelineConfig
 from tasks.expectations import check, takes_rows
 from tasks.manifests import DatasetManifest, RuleOutcome, ValidationReport
+from tasks.row_cases import RowCases, read_cases
 from tasks.row_rules import (
-    COLUMNS,
     QUARANTINE,
-    Rule,
-    cases_of,
+    Failure,
+    failure_of,
+    judge_shard,
     own_rules,
     quarantine_shard,
     row_suite,
-    rules_of,
-    survey_shard,
+    within,
 )
-from tasks.shards import count_shards, join_shards, side_by_side
+from tasks.shards import join_shards, shard_ends, side_by_side
 from tasks.steps import run_step, write_text
 from tasks.suites import build_expectation, export_suite, with_suite
 from tasks.table_rules import check_table, frame_for, outcome_of, table_suite
 
-Failures = dict[Rule, NDArray[np.int64]]
+Failures = list[Failure]
 _LENGTH_BINS = (0, 20, 40, 80, 160, 320, 640, 1280, 1_000_000_000)
 
 
@@ -88,71 +85,71 @@ def quarantined_rows(report: ValidationReport) -> NDArray[np.int64]:
 
 def _validate(config: PipelineConfig, dataset: DatasetManifest, folder: Path) -> dict[str, Any]:
     source = dataset.path("rows.parquet")
-    calls = [
-        {"config": config, "source": source, "shard": shard, "folder": folder}
-        for shard in range(count_shards(source))
-    ]
-    surveyed = side_by_side(survey_shard, calls, "validate")
-    slim = [
-        pa.ipc.open_file(pa.memory_map(str(file))).read_all() for file in _files(folder, "slim")
-    ]
-    outcomes, failures = _check_cases(config, folder, slim)
-    own = own_rules(config, by_row=True)
-    for place, item in enumerate(own):
-        outcomes.append(_merged(item, [shard.own[place] for shard in surveyed]))
-    for shard, file in enumerate(sorted(folder.glob("*.own.npz"))):
-        with np.load(file) as failed:
-            for (place, *rule), rows in zip(rules_of(own), failed.values(), strict=True):
-                failures[shard][(len(row_suite(config)) + place, rule[0], rule[1])] = rows
-        file.unlink()
-    outcomes += _check_table_by_row(config, source, slim, failures)
-    taken = _quarantine(source, slim, failures, folder)
-    valid = pa.concat_tables([t.filter(pa.array(~out)) for t, out in zip(slim, taken, strict=True)])
-    counts = _label_counts(config, valid)
-    outcomes += check_table(config, source, valid, counts)
-    rows = sum(table.num_rows for table in slim)
-    histogram = _length_histogram(valid["characters"].to_numpy())
-    for file in (*_files(folder, "slim"), *_files(folder, "cases")):
-        file.unlink()
+    cases = read_cases(source)
+    outcomes, failures = _check_cases(config, cases)
+    for more_outcomes, more_failures in (
+        _judge_shards(config, source, folder),
+        _check_table_by_row(config, source),
+    ):
+        outcomes += more_outcomes
+        failures += more_failures
+    fit = _quarantine(source, failures, folder)
+    valid = int(fit.sum())
+    sizes = np.bincount(cases.of[fit], minlength=cases.first.num_rows)
+    counts = _label_counts(config, cases, sizes)
+    outcomes += check_table(config, source, fit, counts)
     suite = row_suite(config) + table_suite(config) + config.validation.expectations
     write_text(folder / "suite.json", export_suite(config.name, map(build_expectation, suite)))
-    problems = _problems(config, dataset, rows, rows - valid.num_rows, outcomes)
+    problems = _problems(config, dataset, len(fit), len(fit) - valid, outcomes)
     return {
         "passed": not problems,
         "problems": problems,
-        "rows": rows,
-        "rows_quarantined": rows - valid.num_rows,
-        "rows_valid": valid.num_rows,
+        "rows": len(fit),
+        "rows_quarantined": len(fit) - valid,
+        "rows_valid": valid,
         "rules": tuple(outcomes),
         "label_counts": counts,
-        "length_histogram": histogram,
+        "length_histogram": _length_histogram(cases, sizes),
     }
 
 
-def _files(folder: Path, kind: str) -> list[Path]:
-    return sorted(folder.glob(f"*.{kind}.arrow"))
-
-
-def _check_cases(
-    config: PipelineConfig, folder: Path, slim: list[pa.Table]
-) -> tuple[list[RuleOutcome], list[Failures]]:
-    """Check a first row of each case of each shard; what is said of it holds for the whole case."""
-    tables = [feather.read_table(file) for file in _files(folder, "cases")]
-    cases, suite = pa.concat_tables(tables), row_suite(config)
-    alike, first, _ = cases_of(cases)  # shards share most of their cases
-    sizes = cases["rows"].to_numpy()
-    ends = np.cumsum([table.num_rows for table in tables])[:-1]
-    outcomes = []
-    failures: list[Failures] = [{} for _ in tables]
-    checked = check(cases.select(COLUMNS).take(pa.array(first)).to_pandas(), suite)
-    for rule, item, found in zip(rules_of(suite), suite, checked, strict=True):
-        fails = np.isin(alike, found.failed)
-        considered = sizes[~pc.is_null(cases[item.kwargs["column"]]).to_numpy()].sum()
-        outcomes.append(_merged(item, [(int(sizes[fails].sum()), int(considered))]))
-        for shard, part in enumerate(np.split(fails, ends)):
-            if part.any():
-                failures[shard][rule] = np.flatnonzero(part[slim[shard]["case"].to_numpy()])
+def _check_cases(config: PipelineConfig, cases: RowCases) -> tuple[list[RuleOutcome], Failures]:
+    """Check the first row of each case; what is said of it holds for the whole case."""
+    suite, sizes = row_suite(config), np.bincount(cases.of)
+    outcomes, failures = [], []
+    for item, found in zip(suite, check(cases.first.to_pandas(), suite), strict=True):
+        considered = sizes[cases.first[item.kwargs["column"]].is_valid()].sum()
+        outcomes.append(_merged(item, [(int(sizes[found.failed].sum()), int(considered))]))
+        if len(found.failed):
+            fails = np.isin(np.arange(len(sizes)), found.failed)
+            failures.append(failure_of(item, np.flatnonzero(fails[cases.of])))
     return outcomes, failures
+
+
+def _judge_shards(
+    config: PipelineConfig, source: Path, folder: Path
+) -> tuple[list[RuleOutcome], Failures]:
+    """Run the user's rules that a shard can be judged by on each of them."""
+    own = own_rules(config, by_row=True)
+    if not own:
+        return [], []
+    ends = shard_ends(source)
+    calls = [
+        {"config": config, "source": source, "shard": shard, "folder": folder}
+        for shard in range(len(ends))
+    ]
+    judged = side_by_side(judge_shard, calls, "validate")
+    failed: list[list[NDArray[np.int64]]] = [[] for _ in own]
+    for file, start in zip(sorted(folder.glob("*.own.npz")), [0, *ends[:-1]], strict=True):
+        with np.load(file) as found:
+            for place, rows in enumerate(found.values()):
+                failed[place].append(start + np.sort(rows))
+        file.unlink()
+    outcomes = [
+        _merged(item, [shard.own[place] for shard in judged]) for place, item in enumerate(own)
+    ]
+    rules = zip(own, map(np.concatenate, failed), strict=True)
+    return outcomes, [failure_of(item, rows) for item, rows in rules]
 
 
 def _merged(item: Expectation, shards: list[tuple[int, int]]) -> RuleOutcome:
@@ -163,48 +160,41 @@ def _merged(item: Expectation, shards: list[tuple[int, int]]) -> RuleOutcome:
     return outcome_of(item, passed=right >= item.kwargs.get("mostly", 1.0), rows_failed=failed)
 
 
-def _check_table_by_row(
-    config: PipelineConfig, source: Path, slim: list[pa.Table], failures: list[Failures]
-) -> list[RuleOutcome]:
-    """Run the user's rules that take rows but need all of them; add the rows they take."""
-    suite = tuple(e for e in own_rules(config, by_row=False) if takes_rows(e))
-    outcomes = []
-    ends = np.cumsum([table.num_rows for table in slim])
-    for (place, *rule), item in zip(rules_of(suite), suite, strict=True):
-        (found,) = check(frame_for(item, source, pa.concat_tables(slim)), (item,))
-        outcomes.append(outcome_of(item, passed=found.passed, rows_failed=len(found.failed)))
-        failed = np.sort(found.failed)
-        parts = np.split(failed, np.searchsorted(failed, ends[:-1]))
-        for shard, (part, end) in enumerate(zip(parts, ends, strict=True)):
-            if len(part):
-                start = end - slim[shard].num_rows
-                failures[shard][(-1 - place, rule[0], rule[1])] = part - start
-    return outcomes
+def _check_table_by_row(config: PipelineConfig, source: Path) -> tuple[list[RuleOutcome], Failures]:
+    """Run the user's rules that take rows but need all of them."""
+    outcomes, failures = [], []
+    for item in own_rules(config, by_row=False):
+        if takes_rows(item):
+            every = np.ones(shard_ends(source)[-1], dtype=bool)
+            (found,) = check(frame_for(item, source, every), (item,))
+            rows = np.sort(found.failed)
+            outcomes.append(outcome_of(item, passed=found.passed, rows_failed=len(rows)))
+            failures.append(failure_of(item, rows))
+    return outcomes, failures
 
 
-def _quarantine(
-    source: Path, slim: list[pa.Table], failures: list[Failures], folder: Path
-) -> list[NDArray[np.bool_]]:
-    """Write `quarantine.parquet`, and return for each shard which rows [n_rows] are in it."""
-    taken = [np.zeros(table.num_rows, dtype=bool) for table in slim]
-    for out, failed in zip(taken, failures, strict=True):
-        for positions in failed.values():
-            out[positions] = True
-    calls = [
-        {"source": source, "shard": shard, "failures": failed, "folder": folder}
-        for shard, failed in enumerate(failures)
-        if failed
-    ]
+def _quarantine(source: Path, failures: Failures, folder: Path) -> NDArray[np.bool_]:
+    """Write `quarantine.parquet`, and return which rows [n_rows] are not in it."""
+    ends = shard_ends(source)
+    fit = np.ones(ends[-1], dtype=bool)
+    for _, _, positions in failures:
+        fit[positions] = False
+    calls = []
+    for shard, (start, end) in enumerate(pairwise([0, *ends])):
+        here = [(rule, column, within(rows, start, end)) for rule, column, rows in failures]
+        if not fit[start:end].all():
+            calls.append({"source": source, "shard": shard, "failures": here, "folder": folder})
     side_by_side(quarantine_shard, calls, "quarantine")
     parts = sorted(folder.glob("*.quarantine.parquet"))
     join_shards(folder / "quarantine.parquet", QUARANTINE, parts)
-    return taken
+    return fit
 
 
-def _label_counts(config: PipelineConfig, valid: pa.Table) -> dict[str, int]:
-    counted = pc.value_counts(valid["label"]).to_pylist()
-    found = {entry["values"]: int(entry["counts"]) for entry in counted}
-    return {name: found.get(name, 0) for name in config.data.label_names}
+def _label_counts(
+    config: PipelineConfig, cases: RowCases, sizes: NDArray[np.int64]
+) -> dict[str, int]:
+    labels = np.array(cases.first["label"].to_pylist(), dtype=object)
+    return {name: int(sizes[labels == name].sum()) for name in config.data.label_names}
 
 
 def _problems(
@@ -260,9 +250,10 @@ def _in_words(outcome: RuleOutcome, config: PipelineConfig) -> str:
     )
 
 
-def _length_histogram(lengths: NDArray[np.int32]) -> dict[str, int]:
+def _length_histogram(cases: RowCases, sizes: NDArray[np.int64]) -> dict[str, int]:
     """Count the texts by length in characters, in doubling bins from 0 to 19 upwards."""
-    counts, _ = np.histogram(lengths, bins=_LENGTH_BINS)
+    lengths = pc.fill_null(pc.utf8_length(cases.first["text"]), 0).to_numpy()
+    counts, _ = np.histogram(lengths, bins=_LENGTH_BINS, weights=sizes)
     names = [
         f"{low}-{high - 1}" if high < _LENGTH_BINS[-1] else f"{low}+"
         for low, high in pairwise(_LENGTH_BINS)
