@@ -137,21 +137,30 @@ def near_alone(file: Path) -> Stages:
     import numpy as np
     import pandas as pd
 
-    from tasks.near_duplicates import candidates, clusters, further_candidates, near_copies
-    from tasks.shingles import BANDS, bands
+    from tasks.near_duplicates import (
+        candidates,
+        clusters,
+        distinct,
+        further_candidates,
+        likely,
+        near_copies,
+    )
+    from tasks.shingles import BANDS, bands_and_marks
 
     texts = pd.read_csv(file, keep_default_na=False, dtype=str)["text"].tolist()
     yield "ready", None
-    keys, rows = bands(texts), np.arange(len(texts))
+    (keys, marks), rows = bands_and_marks(texts), np.arange(len(texts))
 
     def texts_of(indices: Any) -> list[str]:
         return [texts[index] for index in indices.tolist()]
 
-    found = [candidates(keys[:, band], rows) for band in range(BANDS)]
-    pairs, _ = near_copies(found, texts_of, 0.9)
+    def compare(found: list[Any]) -> Any:
+        pairs = likely(distinct(np.concatenate(found)), marks, 0.9)
+        return near_copies([pairs], texts_of, 0.9)[0]
+
+    pairs = compare([candidates(keys[:, band], rows) for band in range(BANDS)])
     cluster = clusters(len(texts), [pairs])
-    found = [further_candidates(keys[:, band], rows, cluster) for band in range(BANDS)]
-    more, _ = near_copies(found, texts_of, 0.9)
+    more = compare([further_candidates(keys[:, band], rows, cluster) for band in range(BANDS)])
     yield "near_copies", {"flagged": len(np.unique(np.concatenate([pairs, more])))}
 
 

@@ -21,9 +21,16 @@ from prefect.cache_policies import NO_CACHE
 from configs.errors import DataError
 from configs.schema import PipelineConfig, redact
 from tasks.manifests import DatasetManifest, DuplicateReport, NearPair, ValidationReport
-from tasks.near_duplicates import candidates, clusters, further_candidates, near_copies
+from tasks.near_duplicates import (
+    candidates,
+    clusters,
+    distinct,
+    further_candidates,
+    likely,
+    near_copies,
+)
 from tasks.shards import count_shards, read_shard, side_by_side, texts_of
-from tasks.shingles import BANDS, bands
+from tasks.shingles import BANDS, bands_and_marks
 from tasks.steps import run_step
 from tasks.validation import quarantined_rows
 
@@ -81,7 +88,7 @@ def fingerprint_shard(
     """Write what tells the shard's rows apart, and return how many rows were written.
 
     `NNNNN.*`: row, label, text key (the first 128 bits of the salted SHA-256), group key, and
-    MinHash bands of every row that is not quarantined.
+    MinHash bands and marks of every row that is not quarantined.
     """
     table = read_shard(source, shard, ["row", "text", "label", "group"])
     table = table.filter(pc.invert(pc.is_in(table["row"], pa.array(np.load(unfit)))))
@@ -91,7 +98,9 @@ def fingerprint_shard(
     np.save(folder / f"{shard:05d}.keys.npy", text_keys(texts, salt))
     np.save(folder / f"{shard:05d}.groups.npy", pd.util.hash_array(groups) * (groups != ""))
     if near:  # band by band, since one is read at a time
-        np.save(folder / f"{shard:05d}.bands.npy", np.ascontiguousarray(bands(texts).T))
+        bands, marks = bands_and_marks(texts)
+        np.save(folder / f"{shard:05d}.bands.npy", np.ascontiguousarray(bands.T))
+        np.save(folder / f"{shard:05d}.marks.npy", marks)
     return len(texts)
 
 
@@ -151,7 +160,9 @@ def _find(
     def texts(indices: Indices) -> Sequence[str]:
         return texts_of(source, rows.number[indices])
 
-    pairs, index = _near(folder, sizes, verdict, texts, near)
+    pairs, index = np.empty((0, 2), dtype=np.int64), np.empty(0)
+    if near is not None:
+        pairs, index = _near(folder, sum(sizes), verdict, texts, near)
     if config.duplicates.near_conflicts != "keep":
         _judge_near(rows, verdict, pairs, config.duplicates.near_conflicts)
     copies = np.flatnonzero(verdict.first != np.arange(len(rows.number)))
@@ -234,31 +245,30 @@ def _judge_near(rows: _Rows, verdict: _Verdict, pairs: Indices, action: str) -> 
 
 def _near(
     folder: Path,
-    sizes: list[int],
+    rows: int,
     verdict: _Verdict,
     texts: Callable[[Indices], Sequence[str]],
-    least: float | None,
+    least: float,
 ) -> tuple[Indices, NDArray[np.float64]]:
     """Return the pairs [n_pairs, 2] of near-copies among distinct texts, and their Jaccard index."""
-    files = sorted(folder.glob("*.bands.npy"))
-    own = np.flatnonzero(verdict.first == np.arange(sum(sizes)))
+    own = np.flatnonzero(verdict.first == np.arange(rows))
 
     def keys(band: int) -> NDArray[np.uint64]:
-        parts = [np.load(file, mmap_mode="r")[band] for file in files]
-        return np.concatenate(parts)[own]
+        files = sorted(folder.glob("*.bands.npy"))
+        return np.concatenate([np.load(file, mmap_mode="r")[band] for file in files])[own]
 
-    pairs, index = np.empty((0, 2), dtype=np.int64), np.empty(0)
-    if least is not None:
-        pairs, index = near_copies(
-            [candidates(keys(band), own) for band in range(BANDS)], texts, least
-        )
-        cluster = clusters(sum(sizes), [pairs])[own]
-        more = [further_candidates(keys(band), own, cluster) for band in range(BANDS)]
-        more_pairs, more_index = near_copies(more, texts, least)
-        pairs, index = np.concatenate([pairs, more_pairs]), np.concatenate([index, more_index])
-    for file in files:
+    def compare(found: list[Indices]) -> tuple[Indices, NDArray[np.float64]]:
+        marks = np.concatenate([np.load(file) for file in sorted(folder.glob("*.marks.npy"))])
+        return near_copies([likely(distinct(np.concatenate(found)), marks, least)], texts, least)
+
+    pairs, index = compare([candidates(keys(band), own) for band in range(BANDS)])
+    cluster = clusters(rows, [pairs])[own]
+    more, more_index = compare(
+        [further_candidates(keys(band), own, cluster) for band in range(BANDS)]
+    )
+    for file in (*folder.glob("*.bands.npy"), *folder.glob("*.marks.npy")):
         file.unlink()
-    return pairs, index
+    return np.concatenate([pairs, more]), np.concatenate([index, more_index])
 
 
 def _groups(group: NDArray[np.uint64]) -> Indices:

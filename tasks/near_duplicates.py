@@ -71,6 +71,20 @@ def candidates_across(known: NDArray[np.uint64], keys: NDArray[np.uint64]) -> In
     return np.stack([order[start[row] + step], row + len(known)], axis=1)
 
 
+def likely(pairs: Indices, marks: NDArray[np.uint8], least: float) -> Indices:
+    """Return the pairs [n_pairs, 2] of which as many marks agree as of near-copies.
+
+    Texts made of the same phrases share bands by chance, in pairs that grow with the square of the
+    rows. Of the marks [n_rows, n_marks] of two texts a share as large as their Jaccard index agrees,
+    give or take a binomial's spread: four of it below `least` hides one near-copy in 10,000 or fewer.
+    """
+    n_marks = marks.shape[1]
+    enough = n_marks * least - 4 * np.sqrt(n_marks * least * (1 - least))
+    parts = (pairs[at : at + _MOST_PAIRS] for at in range(0, len(pairs), _MOST_PAIRS))
+    found = [part[(marks[part[:, 0]] == marks[part[:, 1]]).sum(axis=1) >= enough] for part in parts]
+    return np.concatenate([pairs[:0], *found])
+
+
 def distinct(pairs: Indices) -> Indices:
     """Return each pair once, the smaller row first, sorted."""
     if not len(pairs):

@@ -14,8 +14,8 @@ from tables import Row, config_of, deduplicated, many, rows_of, side_by_row, spl
 
 from configs.errors import DataError
 from tasks.manifests import DuplicateReport
-from tasks.near_duplicates import candidates, clusters
-from tasks.shingles import BANDS, bands, jaccard, shingles
+from tasks.near_duplicates import candidates, clusters, likely
+from tasks.shingles import BANDS, bands, bands_and_marks, jaccard, shingles
 from tasks.splitting import SIDES
 
 Pairs = list[tuple[str, str]]
@@ -271,6 +271,29 @@ def test_texts_share_a_band_as_often_as_the_formula_says() -> None:
         expected = [1 - (1 - index**6) ** 5 for index, _ in pairs]
         spread = (sum(p * (1 - p) for p in expected) or 1.0) ** 0.5
         assert abs(sum(hit for _, hit in pairs) - sum(expected)) < 4 * spread + 1
+
+
+def test_marks_tell_near_copies_from_texts_that_share_phrases() -> None:
+    draw = random.Random(6)
+    ones = [" ".join(sentence(draw, 25)) for _ in range(2000)]
+    others = []
+    for text in ones:
+        letters = list(text)
+        for _ in range(draw.choice([1, 2, 40])):
+            letters[draw.randrange(len(letters))] = draw.choice("xyz")
+        others.append("".join(letters))
+    _, marks = bands_and_marks([*ones, *others])
+    pairs = np.arange(2 * len(ones)).reshape(2, -1).T
+    kept = set(likely(pairs, marks, 0.9)[:, 0].tolist())
+    indices = [
+        jaccard(shingles(one), shingles(other)) for one, other in zip(ones, others, strict=True)
+    ]
+    near = {row for row, index in enumerate(indices) if index >= 0.9}
+    unlike = {row for row, index in enumerate(indices) if index < 0.5}
+    assert len(near) > 600 < len(unlike)
+    assert near <= kept
+    assert len(kept & unlike) <= len(unlike) // 1000
+    assert likely(pairs[:0], marks, 0.9).shape == (0, 2)
 
 
 def test_candidates_connect_every_run_of_equal_keys() -> None:
