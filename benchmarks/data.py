@@ -1,7 +1,8 @@
 """Measure the first third of the line beside bare pandas with Great Expectations, and polars.
 
-`python -m benchmarks.data [ROWS...]` measures 100,000, 1,000,000 and 10,000,000 rows made from the
-real tweets, with controlled copies and faults; `--quick` measures 20,000. Each contender runs in a
+`python -m benchmarks.data` measures 100,000, 1,000,000 and 10,000,000 rows made from the real tweets,
+with controlled copies and faults, or as many as are asked for (`python -m benchmarks.data 100_000
+1_000_000`); `--quick` measures 20,000. Each contender runs in a
 process of its own, in turn; seconds and memory count from after its imports. Memory needs Linux.
 """
 
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from argparse import ArgumentParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -183,11 +185,16 @@ def _growth(sizes: dict[str, Any]) -> dict[str, float]:
 
 def main(arguments: list[str]) -> None:
     """Measure, print a table, and write `benchmarks/results/data.json`."""
-    if arguments[:1] == ["--contender"]:
-        print(json.dumps(measure_here(arguments[1], Path(arguments[2]))))
+    parser = ArgumentParser(prog="python -m benchmarks.data")
+    parser.add_argument("rows", nargs="*", type=int, help="sizes to measure, as 1_000_000")
+    parser.add_argument("--quick", action="store_true", help="measure 20,000 rows alone")
+    parser.add_argument("--contender", nargs=2, metavar=("NAME", "FILE"), help="measure one, here")
+    asked = parser.parse_args(arguments)
+    if asked.contender:
+        print(json.dumps(measure_here(asked.contender[0], Path(asked.contender[1]))))
         return
-    quick = "--quick" in arguments
-    sizes = [20_000] if quick else [int(a) for a in arguments if a.isdigit()] or list(SIZES)
+    quick = asked.quick
+    sizes = [20_000] if quick else sorted(set(asked.rows)) or list(SIZES)
     file = RESULTS / ("data_quick.json" if quick else "data.json")
     results: dict[str, Any] = {**surroundings(), "sizes": {}}
     results["command"] = " ".join(["python", "-m", "benchmarks.data", *arguments])
