@@ -16,7 +16,8 @@ lint: .venv/installed-for-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	cd bentos/text_classifier && ../../$(BIN)/mypy --config-file ../../pyproject.toml service.py
+	cd bentos/text_classifier && ../../$(BIN)/mypy --config-file ../../pyproject.toml \
+		--cache-dir ../../.mypy_cache service.py
 
 unit: .venv/installed-for-tests
 	$(BIN)/pytest --numprocesses 2 --dist worksteal tests/unit
@@ -31,10 +32,11 @@ slow: .venv/installed-for-tests
 	@$(PIP) --editable .
 	@touch $@
 
-.venv/installed-for-tests: .venv/installed
-	@echo "Adding the test tools to .venv (once)"
+.venv/installed-for-tests: pyproject.toml constraints.txt
+	@echo "Setting up .venv with the test tools (once; some minutes)"
+	@$(PYTHON) -m venv .venv
 	@$(PIP) --editable '.[test]'
-	@touch $@
+	@touch .venv/installed $@
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
