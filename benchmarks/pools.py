@@ -179,7 +179,8 @@ def main(arguments: list[str]) -> None:
     command = " ".join(["python", "-m", "benchmarks.pools", *arguments])
     with _own_home() as folder:
         for name in names:
-            known[name] = train(sets[name](), checkpoints, folder / name)
+            texts = sample(sets[name](), 1000) if quick else sets[name]()
+            known[name] = train(texts, checkpoints, folder / name)
             found = {**surroundings(), "command": command, "pools": known}
             file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
