@@ -1,12 +1,17 @@
-"""One released smoke line, shared by the end-to-end tests."""
+"""One released smoke line and one Prefect server, shared by the end-to-end tests."""
 
 import os
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from e2e_support import EKIBEN, ROOT, Homes, ReleasedHomes, Watch, line_environment
+from prefect_support import PrefectServer, prefect_server
+
+from configs.loading import load_config
+from configs.schema import MINILM
+from tasks.sources import fetch
 
 
 @pytest.fixture(scope="session")
@@ -14,11 +19,17 @@ def sources() -> Path:
     """Return the cache of sources that is kept from one test run to the next."""
     cache = Path(os.environ.get("EKIBEN_HOME") or Path.home() / ".ekiben") / "sources"
     cache.mkdir(parents=True, exist_ok=True)
-    check = [EKIBEN, "check", "configs/smoke.yaml"]
-    subprocess.run(check, cwd=ROOT, check=True, capture_output=True)
-    fetch = "from configs.schema import MINILM; from tasks.sources import fetch; fetch(MINILM)"
-    subprocess.run([sys.executable, "-c", fetch], check=True)
+    for uri in (load_config(ROOT / "configs/smoke.yaml").data.uri, MINILM):
+        fetch(uri)
     return cache
+
+
+@pytest.fixture(scope="session")
+def prefect(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> Iterator[PrefectServer]:
+    """Start a Prefect server for the runs after the first, which start one each otherwise."""
+    folder = tmp_path_factory.mktemp("prefect")
+    with prefect_server(Homes.under(folder, sources), folder / "server.log") as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +33,17 @@ class PrefectServer:
             "PREFECT_RUNNER_POLL_FREQUENCY": "1",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
         }
+
+    def run(self, homes: Homes, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run `ekiben run` in other homes, on this server."""
+        return subprocess.run(
+            [EKIBEN, "run", *arguments],
+            cwd=ROOT,
+            env=replace(self, homes=homes).environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     def get(self, path: str) -> Any:
         """Return the answer to a GET."""

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from e2e_support import EKIBEN, ROOT, Homes, ReleasedHomes, free_port, line_environment, stopped
 from huggingface_hub import ModelCard
+from prefect_support import PrefectServer
 
 from configs.loading import load_config
 from tasks.digests import file_digest
@@ -79,11 +80,11 @@ def test_the_card_of_a_release_is_one_that_hugging_face_reads(released: Released
         assert "It passed its gate." in card.text
 
 
-def test_a_rejected_model_is_released_only_by_name_and_is_marked_everywhere(own: Homes) -> None:
-    stricter = ("run", str(CONFIG), "--set", "gate.accuracy.min=0.9999")
-    assert ekiben(own, *stricter).returncode == 3
-    assert not own.bentoml.exists()
-    done = ekiben(own, *stricter, "--force", "--reason", REASON)
+def test_a_rejected_model_that_is_released_by_name_is_marked_everywhere(
+    own: Homes, prefect: PrefectServer
+) -> None:
+    stricter = (str(CONFIG), "--set", "gate.accuracy.min=0.9999")
+    done = prefect.run(own, *stricter, "--force", "--reason", REASON)
     assert done.returncode == 0, done.stdout + done.stderr
     ended = (
         rf"^Released in \d+ s: forced: {REASON} \(though reject: accuracy: .+ is below 0\.9999\)$"

@@ -20,7 +20,8 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from e2e_support import EKIBEN, ROOT, Homes, ReleasedHomes, free_port, line_environment, stopped
+from e2e_support import ROOT, Homes, ReleasedHomes, free_port, line_environment, stopped
+from prefect_support import PrefectServer
 from safetensors.torch import load_file, save_file
 
 from configs.errors import BentoError
@@ -85,13 +86,6 @@ NOT_FOR_SERVING = {
     "accelerate", "datasets", "ekiben", "evaluate", "great-expectations", "matplotlib", "pandas",
     "prefect", "pyarrow", "scikit-learn", "scipy", "sqlalchemy",
 }  # fmt: skip
-
-
-def ekiben(homes: Homes, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [EKIBEN, *arguments], cwd=ROOT, env=line_environment(homes), capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
 
 
 def listed(homes: Homes) -> list[str]:
@@ -422,12 +416,12 @@ def test_the_example_in_the_openapi_page_works_as_it_is(
 
 
 def test_a_second_run_reuses_every_step_says_so_and_releases_the_same_tag(
-    released: ReleasedHomes,
+    released: ReleasedHomes, prefect: PrefectServer
 ) -> None:
     steps = released.ekiben / "steps"
     before = {path: path.stat().st_mtime_ns for path in steps.glob("*/*/manifest.json")}
     bento = folder_digest(bento_of(released))
-    again = ekiben(released, "run", str(CONFIG))
+    again = prefect.run(released, str(CONFIG))
     assert again.returncode == 0, again.stdout + again.stderr
     for stage in STAGES:
         assert re.search(rf"^{stage}: reused .+, nothing changed$", again.stdout, re.MULTILINE)
@@ -458,11 +452,16 @@ def test_a_second_run_reuses_every_step_says_so_and_releases_the_same_tag(
     ],
 )
 def test_a_model_that_does_not_pass_ends_in_an_outcome_and_builds_nothing(
-    released: ReleasedHomes, override: str, code: int, state: str, reason: str
+    released: ReleasedHomes,
+    prefect: PrefectServer,
+    override: str,
+    code: int,
+    state: str,
+    reason: str,
 ) -> None:
     built = set((released.ekiben / "steps/build").iterdir())
     store = folder_digest(released.bentoml / "bentos")
-    done = ekiben(released, "run", str(CONFIG), "--set", override)
+    done = prefect.run(released, str(CONFIG), "--set", override)
     assert done.returncode == code, done.stdout + done.stderr
     assert re.search(rf"^{state} in \d+ s: {reason}$", done.stdout, re.MULTILINE), done.stdout
     assert "bento:" not in done.stdout and "bentoml serve" not in done.stdout

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from e2e_support import ROOT, Homes, ReleasedHomes
 from playwright.sync_api import Page, expect, sync_playwright
-from prefect_support import PREFECT, PrefectServer, deploying, prefect_server, until
+from prefect_support import PREFECT, PrefectServer, deploying, until
 from pydantic import BaseModel
 
 from configs.errors import ConfigError
@@ -35,14 +36,12 @@ HOURLY = {"interval": 3600, "anchor_date": "2020-01-01T00:00:00+00:00", "timezon
 
 @pytest.fixture(scope="module")
 def server(
-    tmp_path_factory: pytest.TempPathFactory, released: ReleasedHomes
-) -> Iterator[PrefectServer]:
-    """Start a Prefect server, beside homes in which every step of the smoke line is done."""
-    folder = tmp_path_factory.mktemp("prefect")
-    homes = Homes.under(folder, released.sources)
+    tmp_path_factory: pytest.TempPathFactory, released: ReleasedHomes, prefect: PrefectServer
+) -> PrefectServer:
+    """Return the Prefect server, for homes in which every step of the smoke line is done."""
+    homes = Homes.under(tmp_path_factory.mktemp("served"), released.sources)
     shutil.copytree(released.ekiben / "steps", homes.ekiben / "steps", copy_function=os.link)
-    with prefect_server(homes, folder / "server.log") as running:
-        yield running
+    return replace(prefect, homes=homes)
 
 
 @pytest.mark.skipif(
