@@ -15,6 +15,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from bucket import CREDENTIALS, ENDPOINT, serve_bucket
 from loopback import CLOSED, Server, serve_folder
 from loopback import listening as serving
 
@@ -194,10 +195,23 @@ def test_a_file_larger_than_allowed_is_refused(homes: Path) -> None:
 # File systems
 
 
-@pytest.fixture(params=["memory", "http", "zip"])
-def remote(request: pytest.FixtureRequest, table: Path, memory: Any) -> Iterator[str]:
+@pytest.fixture
+def bucket(table: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """Return the server of `s3://bucket`, which holds the folder of the table."""
+    with serve_bucket(table.parent) as server:
+        for name, value in {**CREDENTIALS, ENDPOINT: server.url}.items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture(params=["memory", "http", "zip", "s3"])
+def remote(
+    request: pytest.FixtureRequest, table: Path, memory: Any, bucket: Server
+) -> Iterator[str]:
     """Return the URI of the table on another file system."""
-    if request.param == "http":
+    if request.param == "s3":
+        yield "s3://bucket/mail.csv"
+    elif request.param == "http":
         with serve_folder(table.parent) as server:
             yield f"{server.url}/mail.csv?version=2"
     elif request.param == "memory":
@@ -245,6 +259,44 @@ def test_a_folder_on_another_file_system_is_copied_whole(homes: Path, memory: An
     assert sorted(mapped_rows(manifest, homes)) == sorted(ROWS)
     memory.rm("/mail/spam", recursive=True)
     assert [path.name for path in fetch("memory://mail").path.iterdir()] == ["ham"]
+
+
+def test_a_folder_in_a_bucket_is_copied_whole(homes: Path, table: Path, bucket: Server) -> None:
+    folder = write_folder_per_label(table.parent / "mail box")
+
+    manifest = read_dataset(Data(uri="s3://bucket/mail box", labels=["ham", "spam"]))
+
+    assert sorted(mapped_rows(manifest, homes)) == sorted(ROWS)
+    assert manifest.source_digest == folder_digest(folder)
+
+
+@pytest.mark.parametrize(
+    ("settings", "uri", "part"),
+    [
+        ({}, "s3://bucket/absent.csv", "s3://bucket/absent.csv: cannot be fetched"),
+        (
+            {"AWS_ACCESS_KEY_ID": "other"},
+            "s3://bucket/mail.csv",
+            "check the address, its credential",
+        ),
+    ],
+)
+def test_an_object_that_cannot_be_had_is_told_in_one_line(
+    settings: dict[str, str],
+    uri: str,
+    part: str,
+    homes: Path,
+    bucket: Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(SourceError) as refused:
+        fetch(uri)
+
+    assert_one_line(refused.value, part)
+    assert bucket.requests
 
 
 def test_a_table_with_links_in_its_texts_is_no_folder(homes: Path) -> None:
@@ -301,7 +353,7 @@ def test_a_transfer_that_breaks_off_leaves_the_former_copy_and_no_part(homes: Pa
         ("{server}/absent.csv", ("/absent.csv", "404", "check the address")),
         ("memory://absent.csv", ("memory://absent.csv", "FileNotFoundError", "the address")),
         ("telegraph://mail.csv", ("telegraph", "cannot be fetched", "check the address")),
-        ("s3://bucket/mail.csv", ("s3://bucket/mail.csv", "Install s3fs", "with pip")),
+        ("gs://bucket/mail.csv", ("gs://bucket/mail.csv", "install gcsfs", "with pip")),
         ("${ABSENT}/mail.csv", ("variable ABSENT is not set; set it",)),
         (f"{CLOSED}/mail.csv#token={SECRET}", ("after # expected sha256=", "64 hex digits")),
         ("{folder}/absent.csv", ("absent.csv: does not exist; correct the path",)),
@@ -318,7 +370,7 @@ def test_a_source_out_of_reach_is_told_in_one_line_with_a_cure(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     os.mkfifo(homes / "pipe")
-    monkeypatch.setitem(sys.modules, "s3fs", None)  # as where it is not installed
+    monkeypatch.setitem(sys.modules, "gcsfs", None)  # as where it is not installed
     for name, value in {"PASS": SECRET, "URL": f"{CLOSED}/{SECRET}", "FOLDER": str(homes)}.items():
         monkeypatch.setenv(name, value)
     told: list[str] = []
