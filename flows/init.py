@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,7 +192,7 @@ def _name(uri: str, path: Path, wishes: Wishes, ask: Ask | None) -> str:
     stem = path.stem if "://" not in address else re.split(r"[/@]", address)[-1]
     if hub := _HUB_DATASET.fullmatch(address):
         stem = hub[1]
-    made = re.sub(r"[^a-z0-9]+", "_", Path(stem).stem.lower()).strip("_")
+    made = re.sub(r"[^a-z0-9]+", "_", _in_ascii(Path(stem).stem).lower()).strip("_")
     made = f"data_{made}" if made[:1].isdigit() else made
     made = made[:60]
     if ask is not None:
@@ -199,6 +200,16 @@ def _name(uri: str, path: Path, wishes: Wishes, ask: Ask | None) -> str:
     if not made:
         raise DataError(f"{path}: no name can be made of the file's; give one by --name")
     return made
+
+
+def _in_ascii(words: str) -> str:
+    """Return words with accents taken off, Chinese characters as pinyin, other letters left out."""
+    if words.isascii():
+        return words
+    from pypinyin import lazy_pinyin  # late: most names are ASCII
+
+    plain = unicodedata.normalize("NFKD", "_".join(lazy_pinyin(words)))
+    return "".join(letter for letter in plain if not unicodedata.combining(letter))
 
 
 def _layout_lines(path: Path, layout: Layout) -> list[Line]:

@@ -47,8 +47,8 @@ class Progress:
         if not ended and now - self._told.get(stage, 0.0) < pause:
             return
         self._told[stage] = now
-        amount = f"{done:,}" if total is None else f"{done:,} of {total:,}"
-        text = f"  {stage}: {amount} {note}"
+        amount = f"{done:,} of {total:,} " if total is not None else f"{done:,} " if done else ""
+        text = f"  {stage}: {amount}{note}"
         if self.console.is_terminal:
             width = max(self.console.width - 1, 20)
             self.console.file.write(f"\r{text[:width]:<{width}}\r")

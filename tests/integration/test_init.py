@@ -138,21 +138,21 @@ CASES = [
         "the SMS out of their package", lambda _: SMS, 4862, ["ham", "spam"],
         {"format": "tsv", "header": False, "columns": ["label", "text"], "quoting": "none",
          "text_column": "text", "label_column": "label"}, "spam_collection.yaml",
-        printed="labels: ham 4,220, spam 642",
+        printed="labels: ham (4,220), spam (642)",
     ),
     Case(
         "the SMS as a raw file, with tabs under the name of a CSV",
         fetched(SMS, "SMS (raw).csv"), 4862, ["ham", "spam"],
         {"format": "tsv", "header": False, "columns": ["label", "text"], "quoting": "none",
          "text_column": "text", "label_column": "label"}, "sms_raw.yaml",
-        printed="labels: ham 4,220, spam 642",
+        printed="labels: ham (4,220), spam (642)",
     ),
     Case(
         "the tweets, which are not UTF-8", fetched(TWEETS, "tweets.csv"), 38158,
         ["negative", "neutral", "positive"],
         {"format": "csv", "encoding": "latin-1", "text_column": "text",
          "label_column": "sentiment"}, "tweets.yaml",
-        printed="labels: negative 16,186, neutral 15,018, positive 6,954",
+        printed="labels: negative (16,186), neutral (15,018), positive (6,954)",
     ),
     Case(
         "JSONL with an id and nested keys", file_of("mail.json", JSON_LINES), 300, ["ham", "spam"],
@@ -196,7 +196,7 @@ CASES = [
         "sorted by label, one label mistyped, one text missing",
         file_of("mail.csv", delimited(SORTED_WITH_RARE)), 302, ["ham", "spam"],
         {"format": "csv", "text_column": "text", "label_column": "label"}, "mail.yaml",
-        printed="left out, since they have fewer than 30 distinct texts: hamm 1",
+        printed="left out, since they have fewer than 30 distinct texts: hamm (1)",
     ),
     Case(
         "two texts in three are copies, and a label is rare",
@@ -319,6 +319,29 @@ def test_a_remote_source_is_pinned_to_its_content(
     assert config.data.uri == shipped["data"]["uri"]
 
 
+def test_chinese_texts_get_a_model_that_reads_them_and_a_name_in_pinyin(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = file_of("酒店 评论.csv", delimited(CHINESE))(folder)
+    code, printed, _ = run_here(monkeypatch, capsys, "init", source)
+    assert code == 0
+    assert "so the base model is a multilingual one" in printed
+    written = Path("jiu_dian_ping_lun.yaml").read_text(encoding="utf-8")
+    assert "300 rows and a pretrained multilingual E5." in written
+    config = PipelineConfig.model_validate(yaml.safe_load(written))
+    shipped = yaml.safe_load((Path(__file__).parents[2] / "configs/zh_reviews.yaml").read_text())
+    assert config.training.base_model == shipped["training"]["base_model"]
+    assert config.training.learning_rate == shipped["training"]["learning_rate"]
+
+
+def test_accents_in_a_file_s_name_are_taken_off(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = file_of("Café Bewertungen für Köln.csv", PLAIN)(folder)
+    assert run_here(monkeypatch, capsys, "init", source)[0] == 0
+    assert Path("cafe_bewertungen_fur_koln.yaml").exists()
+
+
 def test_limits_follow_the_rows(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -392,7 +415,7 @@ REFUSED: dict[str, tuple[Build, str, int, str]] = {
     "no encoding": (file_of("a.csv", PLAIN), "--encoding klingon", 2, "no such encoding"),
     "an encoding of no text": (file_of("a.csv", PLAIN), "--encoding hex", 2, "no such encoding"),
     "no pipeline's name": (file_of("a.csv", PLAIN), "--name A-B", 2, "is no name for a pipeline"),
-    "no name to be made": (file_of("评论.csv", PLAIN), "", 1, "give one by --name"),
+    "no name to be made": (file_of("отзывы.csv", PLAIN), "", 1, "give one by --name"),
     "a list of JSON": (file_of("a.json", '[\n{"text": 1}]'), "", 1, "begins as a JSON list"),
     "one object of JSON": (file_of("a.json", '{\n "text": 1}'), "", 1, "is one JSON object over"),
     "a broken line of JSON": (
