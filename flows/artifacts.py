@@ -22,6 +22,7 @@ from configs.schema import PipelineConfig
 from flows.summary import summary
 from tasks import plots
 from tasks.change import ChangeReport
+from tasks.examples import left_out_by_reason, quarantined_by_rule
 from tasks.manifests import (
     DatasetManifest,
     DuplicateReport,
@@ -113,6 +114,7 @@ def show_change(config: PipelineConfig, report: ChangeReport | None) -> None:
 def show_validation(config: PipelineConfig, report: ValidationReport) -> None:
     """Log the validation and publish its rules as a table, without any value of the data."""
     show(report)
+    first = quarantined_by_rule(report)
     create_table_artifact(
         [
             {
@@ -120,6 +122,7 @@ def show_validation(config: PipelineConfig, report: ValidationReport) -> None:
                 "expectation": rule.rule,
                 "column": rule.column,
                 "rows failed": rule.rows_failed if rule.takes_rows else "",
+                "first rows": first.get((rule.rule, rule.column), "") if rule.rows_failed else "",
                 "observed": rule.observed,
                 "asked": rule.asked,
             }
@@ -131,8 +134,15 @@ def show_validation(config: PipelineConfig, report: ValidationReport) -> None:
 
 
 def show_duplicates(config: PipelineConfig, report: DuplicateReport) -> None:
-    """Log what was found twice and publish the nearest copies by row number, as a table."""
+    """Log what was found twice and publish rows left out and the nearest copies by row number."""
     show(report)
+    left_out = left_out_by_reason(report)
+    if left_out:
+        create_table_artifact(
+            [{"left out as": reason, "first rows": rows} for reason, rows in left_out.items()],
+            key=_key(config, "left-out"),
+            description=summary(report),
+        )
     create_table_artifact(
         [pair.model_dump() for pair in report.examples],
         key=_key(config, "duplicates"),

@@ -62,7 +62,8 @@ def _(manifest: DuplicateReport) -> str:
         told.append(f"{manifest.relabelled:,} relabelled by majority")
     if manifest.sampled_out:
         told.append(f"{manifest.sampled_out:,} left out by split.sample_rows")
-    near = f"{manifest.near_rows:,} near-copies in {manifest.near_clusters:,} clusters"
+    near = f"{manifest.near_rows:,} near-copies in {manifest.near_clusters:,} cluster"
+    near += "s" * (manifest.near_clusters != 1)
     return f"deduplicate: {', '.join(told)}; {near}"
 
 

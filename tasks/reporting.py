@@ -9,6 +9,7 @@ from configs.schema import PipelineConfig, redact
 from tasks.abstention import sure_shares
 from tasks.change import ChangeReport
 from tasks.estimates import Estimate, Share
+from tasks.examples import left_out_by_reason, quarantined_by_rule
 from tasks.manifests import (
     BentoManifest,
     CalibrationManifest,
@@ -167,6 +168,8 @@ def render(run: Run) -> str:
     )
     environment.filters["figure"] = figure_text
     environment.filters["percent"] = lambda value: f"{value:.1%}"
+    # A long name may be broken after each part of it, and nowhere else.
+    environment.filters["breakable"] = lambda name: Markup("_<wbr>").join(name.split("_"))
     environment.filters["count"] = lambda value: f"{value:,}"
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     # The plots are SVG that matplotlib has escaped; everything else goes through autoescape.
@@ -178,7 +181,8 @@ def render(run: Run) -> str:
         source=redact(run.config.data.uri),
         labels=run.config.data.label_names,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        quarantine=quarantine_rows(run.validation),
+        quarantined=quarantined_by_rule(run.validation),
+        left_out=left_out_by_reason(run.duplicates),
         suspects=suspect_rows(run.label_errors),
         confidence=None if run.evaluation is None else confidence_figures(run.evaluation),
         flips=flip_rows(run.probe),
@@ -207,16 +211,6 @@ def confidence_figures(report: EvaluationReport) -> dict[str, Figure]:
     if report.abstention is not None:
         found |= sure_shares(report.abstention, report.rows)
     return {name: figure_of(estimate) for name, estimate in found.items()}
-
-
-def quarantine_rows(report: ValidationReport, most: int = 20) -> list[dict[str, Any]]:
-    """Return up to `most` quarantined rows by number, rule and column, without their text."""
-    import pyarrow.parquet as pq
-
-    columns = ["row", "rule", "column"]
-    table = pq.read_table(report.path("quarantine.parquet"), columns=columns)
-    rows: list[dict[str, Any]] = table.slice(0, most).to_pylist()
-    return rows
 
 
 def suspect_rows(report: LabelReport | None, most: int = 10) -> list[dict[str, Any]]:
