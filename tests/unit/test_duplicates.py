@@ -162,6 +162,31 @@ def test_injected_near_copies_are_found_and_little_else(homes: Path, share: floa
     )
 
 
+@pytest.mark.parametrize("share", [0.005, 0.05])
+def test_exact_and_near_copies_injected_into_chinese_are_found(homes: Path, share: float) -> None:
+    draw = random.Random(12)
+    letters = [chr(0x4E00 + number) for number in range(2000)]
+    texts = ["".join(draw.choices(letters, k=60)) for _ in range(2000)]
+    leaks = int(2000 * share)
+    near = [f"{text[: at % 60]}飯{text[at % 60 + 1 :]}" for at, text in enumerate(texts[:leaks])]
+    exact = texts[leaks : 2 * leaks]
+    config = config_of({"near_jaccard": 0.9})
+    _, found = deduplicated(
+        homes / "before", rows_of([(t, "ham") for t in texts + near + exact]), config
+    )
+    pairs = {(number, 2000 + number) for number in range(1, leaks + 1)}
+    alike = {
+        (one, other)
+        for one, other in pairs
+        if jaccard(shingles(texts[one - 1]), shingles(near[other - 2001])) >= 0.9
+    }
+    told = {(p["row"], p["near"]) for p in pq.read_table(found.path("near.parquet")).to_pylist()}
+    assert len(alike) > 0.9 * leaks
+    assert len(told & alike) >= 0.95 * len(alike)
+    assert len(told - pairs) <= 0.01 * len(texts)
+    assert found.duplicates == leaks
+
+
 def test_near_copies_are_on_one_side_of_the_split(homes: Path) -> None:
     rows, _ = with_leaks(600, 60)
     config = config_of({"near_jaccard": 0.8})
