@@ -204,12 +204,17 @@ class Gain:
 
     The interval spans two: BCa over the rows, which tells nothing where the models never differ,
     and the resamples of the rows with one more for each label and direction in which the models
-    do not differ, since what was not seen in n rows may be as frequent as a few in n.
+    do not differ, since what was not seen in n rows may be as frequent as a few in n. An average
+    counts the precision of a label that is never given as 0, and it may be anything: so the gain may
+    be less by `below`, the weight of the labels that the other model never gave, and more by `above`,
+    that of those which the candidate never gave.
     """
 
     resampled: Resampled
     cautious: Resampled
     n: int
+    below: float = 0.0
+    above: float = 0.0
 
     @property
     def value(self) -> float:
@@ -223,10 +228,15 @@ class Gain:
 
     def interval(self, z: float) -> Interval:
         """Return the interval to `z` deviates."""
-        return spanned(self.resampled.interval(z), self.cautious.interval(z))
+        low, high = spanned(self.resampled.interval(z), self.cautious.interval(z))
+        return Interval(max(-1.0, low - self.below), min(1.0, high + self.above))
 
     def distance(self, limit: float) -> float:
         """Return the distance at which the limit leaves the interval."""
+        if limit < self.value:
+            limit = min(limit + self.below, self.value)
+        else:
+            limit = max(limit - self.above, self.value)
         return min((each.distance(limit) for each in (self.resampled, self.cautious)), key=abs)
 
 
@@ -258,7 +268,18 @@ class Gains:
         moved = replace(
             cautious, value=exact.value, drawn=cautious.drawn - cautious.value + exact.value
         )
-        return Gain(exact, moved, total)
+        return Gain(exact, moved, total, *self._never_given(metric))
+
+    def _never_given(self, metric: str) -> tuple[float, float]:
+        """Return the weight that the other's, and the candidate's, unknown precisions have in it."""
+        actual, given, other, rows = self._cells
+        labels = np.arange(len(self._labels))
+        weights = {
+            "precision.macro": np.full(len(labels), 1 / len(labels)),
+            "precision.weighted": np.bincount(actual, rows, len(labels)) / rows.sum(),
+        }.get(metric, np.zeros(len(labels)))
+        unknown = [float(weights[~np.isin(labels, named)].sum()) for named in (other, given)]
+        return unknown[0], unknown[1]
 
     def _is_defined(self, metric: str) -> bool:
         name, _, part = metric.partition(".")
@@ -304,12 +325,18 @@ class Gains:
 
         def figures(drawn: Counts) -> dict[str, Drawn]:
             one, two = (
-                self._figures(ratios_of(drawn, actual, named, len(self._labels)), names)
-                for named in (given, other)
+                self._figures(self._ratios(drawn, actual, named, own), names)
+                for named, own in zip((given, other), self._cells[1:3], strict=True)
             )
             return {name: one[name] - two[name] for name in names}
 
         return figures
+
+    def _ratios(self, drawn: Counts, actual: Ids, named: Ids, own: Ids) -> dict[str, Drawn]:
+        """Return the ratios, with the precision of what the model's `own` labels lack left at 0."""
+        ratios = ratios_of(drawn, actual, named, len(self._labels))
+        ratios["precision"] *= np.isin(np.arange(len(self._labels)), own)
+        return ratios
 
     def _figures(self, ratios: dict[str, Drawn], names: list[str]) -> dict[str, Drawn]:
         found = averages_of(ratios)

@@ -204,6 +204,25 @@ def test_what_a_model_never_names_leaves_its_gain_undefined() -> None:
     assert Gains(Contest(counts=()), LABELS, ["accuracy"], 100, 0).estimate("accuracy") is None
 
 
+@pytest.mark.parametrize("metric", ["precision.macro", "precision.weighted"])
+def test_the_precision_of_a_label_that_one_model_never_gives_may_be_anything(metric: str) -> None:
+    actual, given, other = rows_of(8)
+    weight = 1 / 3 if metric == "precision.macro" else float((actual == 2).mean())
+    rarely = np.where(other == 2, 0, other)
+    for rows, below, above in (((given, rarely), weight, 0.0), ((rarely, given), 0.0, weight)):
+        gain = gains((actual, *rows)).estimate(metric)
+        assert isinstance(gain, Gain)
+        low, high = gain.interval(0.0)
+        assert (gain.value - low, high - gain.value) == pytest.approx((below, above), abs=0.02)
+        for limit in (gain.value - 0.9 * below, gain.value + 0.9 * above):
+            assert gain.distance(limit) == 0.0
+        assert gain.distance(gain.value - below - 0.3) > Z95
+        assert gain.distance(gain.value + above + 0.3) < -Z95
+    f1 = gains((actual, given, rarely)).estimate("f1.macro")
+    assert isinstance(f1, Gain)
+    assert (f1.below, f1.above) == (0.0, 0.0)  # of its rows, none was found: that is a measurement
+
+
 # --- What the gate asks of a contest ---------------------------------------------------------------
 
 CONFUSION = np.array([[760, 10], [20, 210]])
