@@ -34,9 +34,9 @@ from tasks.manifests import (
     SplitManifest,
     ValidationReport,
 )
-from tasks.model_card import escaped
+from tasks.model_card import escaped, markdown_table
 from tasks.predictions import read_predictions
-from tasks.reporting import Run, figure_text, flip_rows, slice_figures, suspect_rows
+from tasks.reporting import Run, figure_text, flip_rows, rules_of, slice_figures, suspect_rows
 from tasks.waterfall import waterfall
 
 log = logging.getLogger("ekiben")
@@ -248,11 +248,6 @@ def show_decision(config: PipelineConfig, run: Run, key: str = "decision") -> No
     assert run.decision is not None and run.evaluation is not None and run.checkpoint is not None
     judged = "the baseline in its place: " if run.evaluation.is_of_the_baseline else ""
     log.info("%s%s", judged, summary(run.decision))
-    rows = [
-        f"| {rule.metric} | {figure_text(rule.figure)} | {rule.figure.n if rule.figure else ''} "
-        f"| {'at most ' if rule.at_most else ''}{rule.limit:g} | **{rule.verdict}** |"
-        for rule in run.decision.rules
-    ]
     drawn = {
         **{
             _TITLES[name]: canvas
@@ -270,11 +265,10 @@ def show_decision(config: PipelineConfig, run: Run, key: str = "decision") -> No
     parts = [
         f"# {config.name}: {judged}{run.decision.verdict}",
         *([] if run.decision.forced is None else [f"**Forced**: {escaped(run.decision.forced)}\n"]),
-        *(f"- {reason}" for reason in (*run.decision.reasons, *run.decision.remarks)),
+        *markdown_table(rules_of(run)),
         "",
-        f"| metric | value [{run.decision.level} interval] | n | limit | verdict |",
-        "| --- | --- | --- | --- | --- |",
-        *rows,
+        f"Intervals hold the true figure in {run.decision.level} of cases.\n",
+        *(f"- {escaped(told)}" for told in (*run.decision.reasons, *run.decision.remarks)),
         "",
         *(f"### {title}\n\n![{title}]({_image(canvas)})\n" for title, canvas in drawn.items()),
     ]

@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
-from tasks.manifests import Figure, RuleVerdict
+from tasks.manifests import RuleVerdict
 from tasks.progress import listening
 from tasks.records import DecisionRecord
+from tasks.rule_table import rule_table
 
 if TYPE_CHECKING:  # `ekiben verify` prints a decision and has nothing to report
     from tasks.reporting import Run
 
 _SECONDS_BETWEEN_LINES = 5.0
 _MOST_RULES = 20
+_WIDEST = 1000  # characters of a table
 _COLOURS = {"pass": "green", "reject": "red", "undecided": "yellow"}
 CURL_EXAMPLE = (
     '{"texts": ["Are we still on for lunch?", '
@@ -105,35 +107,29 @@ def print_decisions(console: Console, run: "Run") -> None:
 
 
 def print_decision(console: Console, decided: DecisionRecord) -> None:
-    """Print the decision: metric, value, interval, n, limit, verdict, and the other models beside."""
+    """Print the decision as a table of its rules, and what else a reader should know."""
     decision, evidence = decided.decision, decided.evidence
-    evaluation, challenge = evidence.evaluation, evidence.challenge
-    is_baseline = evaluation.is_of_the_baseline
-    judged = "the baseline in its place: " if is_baseline else ""
+    judged = "the baseline in its place: " if evidence.evaluation.is_of_the_baseline else ""
     title = f"{decided.pipeline}: {judged}{decision.verdict}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    others = {} if is_baseline else {"baseline": evaluation.baseline}
-    others |= {} if challenge is None or not challenge.figures else {"champion": challenge.figures}
-    interval = f"{decision.level} interval"
-    for heading in ("metric", "value", interval, "n", "limit", "verdict", *others):
-        left = heading in ("metric", "verdict")
-        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
     rules = _told(decision.rules)
-    for rule in rules:
-        colour = _COLOURS[rule.verdict]
-        table.add_row(
-            escape(rule.metric),  # it holds a label's name, which may be anything
-            *_figure_cells(rule),
-            f"{'≤ ' if rule.at_most else ''}{rule.limit:g}",
-            f"[{colour}]{rule.verdict}[/]",
-            *(_value(figures.get(rule.metric)) for figures in others.values()),
-        )
-    console.print(table)
+    lines = rule_table(rules, evidence.evaluation, evidence.challenge)
+    for column in lines[0]:
+        heading = f"{decision.level} interval" if column == "interval" else column
+        justify: JustifyMethod = "left" if column in ("rule", "verdict") else "right"
+        table.add_column(heading, justify=justify, no_wrap=True)
+    for line in lines:
+        colour = _COLOURS[line["verdict"]]
+        *cells, verdict = map(escape, line.values())  # a label's or slice's name may be anything
+        table.add_row(*cells, f"[{colour}]{verdict}[/]")
+    # As wide as it is: where the window is narrower, lines go on in the next rather than be cut.
+    table.width = table.__rich_measure__(console, console.options.update(width=_WIDEST)).maximum
+    console.print(table, crop=False, soft_wrap=True)
     if untold := len(decision.rules) - len(rules):
         console.print(f"… {untold:,} more rules are in the report", highlight=False)
     forced = [] if decision.forced is None else [f"forced: {decision.forced}"]
-    for line in [*forced, *decision.remarks]:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for told in [*forced, *decision.remarks]:
+        console.print(told, highlight=False, markup=False, soft_wrap=True)
 
 
 def _told(rules: tuple[RuleVerdict, ...]) -> tuple[RuleVerdict, ...]:
@@ -143,20 +139,6 @@ def _told(rules: tuple[RuleVerdict, ...]) -> tuple[RuleVerdict, ...]:
     if len(rules) > _MOST_RULES:
         rules = tuple(sorted(rules, key=lambda rule: rule.verdict == "pass"))
     return rules[:_MOST_RULES]
-
-
-def _value(figure: Figure | None) -> str:
-    return "" if figure is None or figure.value is None else f"{figure.value:.4f}"
-
-
-def _figure_cells(rule: RuleVerdict) -> tuple[str, str, str]:
-    figure = rule.figure
-    if figure is None or figure.value is None:
-        return "undefined", "", "" if figure is None else str(figure.n)
-    if figure.method == "counted":
-        return f"{figure.value:,.0f}", "", str(figure.n)
-    interval = "" if figure.low is None else f"{figure.low:.4f}\u2013{figure.high:.4f}"
-    return f"{figure.value:.4f}", interval, str(figure.n)
 
 
 def print_how_to_serve(console: Console, pipeline: str) -> None:

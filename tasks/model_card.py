@@ -5,7 +5,7 @@ Everything in it comes from the run and its config, and what comes from the data
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +17,13 @@ from tasks.manifests import (
     DatasetManifest,
     EvaluationReport,
     Evidence,
-    Figure,
     GateDecision,
     SplitManifest,
 )
+from tasks.rule_table import figure_cells, rule_table
 
 _METRICS = ("accuracy", "precision.macro", "recall.macro", "f1.macro")
+_WORDS = ("rule", "figure", "verdict")  # columns that are no numbers
 _MARKUP = re.compile(r"([\\`*_{}\[\]#|~!])")
 _HUB_MODEL = re.compile(r"hf://([\w.-]+/[\w.-]+)")
 _HUB_DATASET = re.compile(r"hf://(?:datasets/)?([\w.-]+/[\w.-]+)")
@@ -65,7 +66,7 @@ def model_card(candidate: Candidate, tag: str) -> str:
         *_use(candidate.config, candidate.checkpoint, candidate.decision),
         *_rows(candidate),
         *_training(candidate.config, candidate.checkpoint),
-        *_figures(candidate.evaluation, candidate.decision),
+        *_figures(candidate.evidence, candidate.decision),
         *_digests(candidate),
         *_serving(candidate.config.name),
     ]
@@ -190,27 +191,25 @@ def _training(config: PipelineConfig, checkpoint: CheckpointManifest) -> Iterato
     yield from (f"| {escaped(name)} | {escaped(str(value))} |" for name, value in settings.items())
 
 
-def _figures(evaluation: EvaluationReport, decision: GateDecision) -> Iterator[str]:
-    yield f"\n## Figures on {evaluation.rows:,} test rows\n\nThe rules of the gate:\n"
-    yield f"| rule | value | {decision.level} interval | n | limit | verdict |"
-    yield "| --- | ---: | --- | ---: | --- | --- |"
-    for rule in decision.rules:
-        bound = "at most" if rule.at_most else "at least"
-        cells = (*_cells(rule.figure), f"{bound} {rule.limit:g}", rule.verdict)
-        yield f"| {escaped(rule.metric)} | {' | '.join(cells)} |"
-    yield "\nAll figures:\n\n| figure | value | 95% interval | n |\n| --- | ---: | --- | ---: |"
-    for name, figure in evaluation.figures.items():
-        yield f"| {escaped(name)} | {' | '.join(_cells(figure))} |"
+def _figures(evidence: Evidence, decision: GateDecision) -> Iterator[str]:
+    evaluation = evidence.evaluation
+    yield f"\n## Figures on {evaluation.rows:,} test rows\n"
+    yield f"The rules of the gate, with {decision.level} intervals:\n"
+    yield from markdown_table(rule_table(decision.rules, evaluation, evidence.challenge))
+    yield "\nAll figures, with 95% intervals:\n"
+    lines = [
+        {"figure": name, **figure_cells(figure)} for name, figure in evaluation.figures.items()
+    ]
+    yield from markdown_table(lines)
 
 
-def _cells(figure: Figure | None) -> tuple[str, str, str]:
-    """Return value, interval and denominator as text."""
-    if figure is None or figure.value is None:
-        return "undefined", "", "" if figure is None else f"{figure.n:,}"
-    if figure.method == "counted":
-        return f"{figure.value:,.0f}", "", f"{figure.n:,}"
-    spread = "" if figure.low is None else f"{figure.low:.4f} to {figure.high:.4f}"
-    return f"{figure.value:.4f}", spread, f"{figure.n:,}"
+def markdown_table(lines: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """Yield as markdown a table whose lines are the cells by column; names are escaped."""
+    yield f"| {' | '.join(lines[0])} |"
+    yield f"| {' | '.join('---' if name in _WORDS else '---:' for name in lines[0])} |"
+    for line in lines:
+        cells = (escaped(cell) if name in _WORDS else cell for name, cell in line.items())
+        yield f"| {' | '.join(cells)} |"
 
 
 def _digests(candidate: Candidate) -> Iterator[str]:

@@ -31,6 +31,7 @@ from tasks.predictions import read_predictions
 from tasks.questions import figure_of
 from tasks.records import DecisionRecord
 from tasks.reliability import calibration_error
+from tasks.rule_table import rule_table
 from tasks.slice_rules import slice_estimates
 from tasks.steps import home, write_text
 from tasks.waterfall import DataStep, waterfall
@@ -180,6 +181,8 @@ def render(run: Run) -> str:
         plots=plots,
         source=redact(run.config.data.uri),
         labels=run.config.data.label_names,
+        rules=rules_of(run),
+        rules_instead=[] if run.instead is None else rules_of(run.instead),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         quarantined=quarantined_by_rule(run.validation),
         left_out=left_out_by_reason(run.duplicates),
@@ -189,6 +192,13 @@ def render(run: Run) -> str:
         errors=read_predictions(run.evaluation).worst_errors() if run.evaluation else [],
         slices=slice_figures(run.evaluation) if run.evaluation else {},
     )
+
+
+def rules_of(run: Run) -> list[dict[str, str]]:
+    """Return the table of the run's decision, or nothing if there is none."""
+    if run.decision is None or run.evaluation is None:
+        return []
+    return rule_table(run.decision.rules, run.evaluation, run.challenge)
 
 
 def figure_text(figure: Figure | None) -> str:

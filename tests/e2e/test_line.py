@@ -126,14 +126,14 @@ def test_a_run_prints_the_decision_the_report_the_tag_and_two_lines_to_copy(
     released: ReleasedHomes,
 ) -> None:
     printed = released.printed
-    header = next(line for line in printed.splitlines() if line.split()[:1] == ["metric"])
-    assert " ".join(header.split()) == "metric value 95% interval n limit verdict baseline"
+    header = next(line for line in printed.splitlines() if line.split()[:1] == ["rule"])
+    assert " ".join(header.split()) == "rule value 95% interval n limit baseline verdict"
     row = next(line for line in printed.splitlines() if line.split()[:1] == ["accuracy"]).split()
-    low, high = map(float, row[2].split("–"))
+    low, high = (float(end.strip("[,]")) for end in row[2:4])
     assert low <= float(row[1]) <= high
     assert float(row[1]) >= 0.8
-    assert row[3:6] == ["134", "0.8", "pass"]
-    assert 0 < float(row[6]) <= 1
+    assert (row[4:7], row[8:]) == (["134", "≥", "0.8"], ["pass"])
+    assert 0 < float(row[7]) <= 1
     report = re.search(r"^report: (/.+\.html)$", printed, re.MULTILINE)
     assert report is not None
     assert Path(report[1]).is_file()

@@ -124,8 +124,8 @@ def test_a_model_that_passed_is_said_to_have_and_its_figures_are_told() -> None:
     card = model_card(candidate_of(), TAG)
     assert "It passed its gate." in card
     assert "forced" not in card and "What did not pass" not in card
-    assert "| accuracy | 0.9700 | 0.9575 to 0.9789 | 1,000 | at least 0.9 | pass |" in card
-    assert "| leaked test rows | 0 |  | 1,000 | at most 0 | pass |" in card
+    assert "| accuracy | 0.9700 | [0.9575, 0.9789] | 1,000 | ≥ 0.9 | pass |" in card
+    assert "| leaked test rows | 0 |  | 1,000 | ≤ 0 | pass |" in card
     assert "| train | 100 | 50 | 50 |" in card
     assert "| parameters | 12,345 |" in card
     assert "Note: this test set has decided on 2 models, this one included" in card
