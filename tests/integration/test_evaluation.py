@@ -52,6 +52,7 @@ from tasks.row_rules import QUARANTINE
 from tasks.slice_rules import confusion_of_slice
 from tasks.steps import MANIFEST, M, write_json
 
+EXACT = 1e-12  # by which figures may differ from scikit-learn's
 ROOT = Path(__file__).resolve().parents[2]
 Ids = NDArray[np.int64]
 AVERAGES = ("macro", "weighted", None)
@@ -94,7 +95,7 @@ def test_the_metric_modules_load_without_a_hub_and_equal_scikit_learn(tmp_path: 
             env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "empty")},
         ).stdout
     )
-    assert told["accuracy"] == pytest.approx(accuracy_score(actual, predicted))
+    assert told["accuracy"] == pytest.approx(accuracy_score(actual, predicted), abs=EXACT, rel=0.0)
     assert told["confusion"] == confusion_matrix(actual, predicted, labels=labels).tolist()
     scores = {"precision": precision_score, "recall": recall_score, "f1": f1_score}
     for name, score in scores.items():
@@ -104,7 +105,10 @@ def test_the_metric_modules_load_without_a_hub_and_equal_scikit_learn(tmp_path: 
                     actual, predicted, labels=labels, average=average, zero_division=float(zero)
                 )
                 assert told[f"{name} {average} {zero}"] == pytest.approx(
-                    expected.tolist() if average is None else float(expected), nan_ok=True
+                    expected.tolist() if average is None else float(expected),
+                    nan_ok=True,
+                    abs=EXACT,
+                    rel=0.0,
                 ), (name, average, zero)
 
 
@@ -157,7 +161,7 @@ def test_the_figures_of_a_confusion_matrix_are_those_worked_out_by_hand() -> Non
             assert (figure.value, figure.low, figure.high) == (None, None, None)
             assert "undefined" in figure.method
         else:
-            assert figure.value == pytest.approx(value), name
+            assert figure.value == pytest.approx(value, abs=EXACT, rel=0.0), name
             assert figure.low is not None and figure.high is not None
             assert figure.low <= value + 1e-9 and value - 1e-9 <= figure.high, name
 
@@ -303,9 +307,11 @@ def test_the_stage_measures_the_candidate_and_the_baseline_on_the_same_rows(
     assert lines["predicted"].to_pylist() == [LABELS[i] for i in given.argmax(axis=1)]
     actual, predicted = lines["label"].to_pylist(), lines["predicted"].to_pylist()
     assert report.rows == 30
-    assert report.figures["accuracy"].value == pytest.approx(accuracy_score(actual, predicted))
+    assert report.figures["accuracy"].value == pytest.approx(
+        accuracy_score(actual, predicted), abs=EXACT, rel=0.0
+    )
     assert report.figures["f1.macro"].value == pytest.approx(
-        f1_score(actual, predicted, average="macro", zero_division=0)
+        f1_score(actual, predicted, average="macro", zero_division=0), abs=EXACT, rel=0.0
     )
     assert np.array(report.confusion).tolist() == (
         confusion_matrix(actual, predicted, labels=LABELS).tolist()
@@ -473,7 +479,9 @@ def test_the_baseline_as_the_candidate_is_measured_once_and_is_what_others_stand
     actual, predicted = lines["label"].to_pylist(), lines["predicted"].to_pylist()
     assert report.is_of_the_baseline
     assert report.figures == report.baseline
-    assert report.figures["accuracy"].value == pytest.approx(accuracy_score(actual, predicted))
+    assert report.figures["accuracy"].value == pytest.approx(
+        accuracy_score(actual, predicted), abs=EXACT, rel=0.0
+    )
     calibration = calibrate_candidate(CONFIG, split, checkpoint)
     model = evaluate_candidate(CONFIG, split, checkpoint, calibration, baseline)
     assert not model.is_of_the_baseline

@@ -5,9 +5,9 @@ import tracemalloc
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_fscore_support
+from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
-from tasks.figures import _resamples
+from tasks.figures import _resamples, estimates_of
 
 LABELS = 3
 CONFUSION = np.array([[50, 6, 2], [8, 25, 1], [3, 2, 3]])
@@ -42,6 +42,30 @@ def row_bootstrap(confusion: NDArray[np.int64], samples: int) -> dict[str, NDArr
             found.setdefault(f"{name}.macro", []).append(values.mean())
             found.setdefault(f"{name}.weighted", []).append((values * weights).sum())
     return {name: np.array(values) for name, values in found.items()}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_figures_that_the_gate_makes_of_counts_are_scikit_learn_s(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    labels = tuple(f"label {n}" for n in range(2 + seed % 4))
+    n_labels, rows = len(labels), 20 + 60 * seed  # few rows leave labels that are never given
+    actual = np.concatenate([np.arange(n_labels), draw.integers(0, n_labels, rows)])
+    predicted = np.where(draw.random(len(actual)) < 0.6, actual, draw.integers(0, 2, len(actual)))
+    found = estimates_of(confusion_matrix(actual, predicted), labels, 100, 0)
+    asked = {"labels": range(n_labels), "zero_division": 0.0}
+    expected = {"accuracy": accuracy_score(actual, predicted)}
+    for average in ("macro", "weighted", None):
+        *scores, _ = precision_recall_fscore_support(actual, predicted, average=average, **asked)
+        for name, score in zip(("precision", "recall", "f1"), scores, strict=True):
+            parts = (average,) if average else labels
+            expected |= {f"{name}.{p}": s for p, s in zip(parts, np.atleast_1d(score), strict=True)}
+    assert found.keys() == expected.keys()
+    for name, estimate in found.items():
+        if estimate is None:
+            label = labels.index(name.removeprefix("precision."))
+            assert label not in predicted
+        else:
+            assert estimate.value == pytest.approx(expected[name], abs=1e-12, rel=0.0), name
 
 
 def test_drawing_confusion_matrices_is_drawing_rows() -> None:
