@@ -204,7 +204,8 @@ def _verdict(
     if estimate.n < gate.min_support and not asked.exact:
         more = -(-rows * (gate.min_support - estimate.n) // estimate.n) if estimate.n else None
         reason = f"rests on {estimate.n} rows, below gate.min_support={gate.min_support}"
-        return "undecided", more, reason
+        cure = f"; {_cure(asked, rows, more)} would hold as many" if more else ""
+        return "undecided", more, reason + cure
     shown = _shown(estimate, z, by_value=by_value)
     if asked.is_reached if by_value else distance >= z:
         stays = "stays within" if asked.at_most else "reaches"
@@ -212,12 +213,19 @@ def _verdict(
     if by_value or rejected:
         return "reject", None, f"{shown} is {'above' if asked.at_most else 'below'} {asked.limit:g}"
     more = more_rows(distance, rows, z)
-    cure = "no number of rows" if more is None else f"about {more:,} more test rows"
-    if more is not None and asked.drawn_by is not None:
-        cure = (
+    cure = _cure(asked, rows, more)
+    return "undecided", more, f"{shown} leaves {asked.limit:g} open; {cure} would settle it"
+
+
+def _cure(asked: Question, rows: int, more: int | None) -> str:
+    """Return in words how many test rows are wanted beside the `rows` there are."""
+    if more is None:
+        return "no number of rows"
+    if asked.drawn_by is not None:
+        return (
             f"about {rows + more:,} test rows in place of the {rows:,} that {asked.drawn_by} allows"
         )
-    return "undecided", more, f"{shown} leaves {asked.limit:g} open; {cure} would settle it"
+    return f"about {more:,} more test rows"
 
 
 def _shown(estimate: Estimate, z: float, *, by_value: bool) -> str:

@@ -90,7 +90,10 @@ RULES: dict[str, tuple[dict[str, Any], NDArray[np.int64], str, str]] = {
     ),
     "too few rows of a label": (
         {**of_spam("recall", 0.5), "min_support": 460}, GOOD, "undecided",
-        "recall.spam: rests on 230 rows, below gate.min_support=460",
+        (
+            "recall.spam: rests on 230 rows, below gate.min_support=460; about 1,000 more test rows "
+            "would hold as many"
+        ),
     ),
     "just enough rows of a label": (
         {**of_spam("recall", 0.5), "min_support": 230}, GOOD, "pass",

@@ -108,7 +108,10 @@ def test_a_slice_with_few_rows_is_undecided_by_each_metric_s_own_denominator() -
         "recall.spam @ length=50+": "pass",
     }
     (reason,) = decision.reasons
-    assert reason == "recall.spam @ length=0-49: rests on 9 rows, below gate.min_support=10"
+    assert reason == (
+        "recall.spam @ length=0-49: rests on 9 rows, below gate.min_support=10; about 68 more test "
+        "rows would hold as many"
+    )
 
 
 def test_a_slice_without_rows_or_without_the_label_is_undecided() -> None:
