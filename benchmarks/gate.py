@@ -3,16 +3,16 @@
 `python -m benchmarks.gate [simulated] [enough] [real]` counts, for test sets of 200 to 20,000 rows,
 how often a limit that lies 5 points above to 5 points below the truth lets a model pass, and how
 often the 95% interval holds the truth. `simulated` draws confusion matrices of models whose true
-figures are known; `enough` counts how often a model passes on as many rows as an undecided rule asks
-for; `real` draws test sets from what real checkpoints say of real rows (`benchmarks.pools`), and
-judges their gains over one another too. A part that is not named stays as it was. `--quick` draws
-few. MLflow's and TFX's thresholds judge the measured value, as `value` does here.
+figures are known; `real` draws test sets from what real checkpoints say of real rows
+(`benchmarks.pools`), and judges their gains over one another too; `enough` counts, for both, how
+often a model passes on as many rows as an undecided rule asks for. A part that is not named stays as
+it was. `--quick` draws few. MLflow's and TFX's thresholds judge the measured value, as `value` does
+here.
 """
 
 import json
 import re
 import sys
-from collections import defaultdict
 from collections.abc import Callable
 from math import nan
 from typing import Any, NamedTuple
@@ -25,16 +25,15 @@ from rich.table import Table
 from benchmarks.gate_figure import draw_rates
 from benchmarks.line import RESULTS, surroundings
 from benchmarks.pools import FILE, read_pools
-from benchmarks.rates import POINTS, rates
-from benchmarks.real import SAMPLES, on_pool
+from benchmarks.rates import POINTS, Estimates, enough, rates
+from benchmarks.real import SAMPLES, enough_on_pool, on_pool
 from tasks.digests import file_digest
-from tasks.estimates import Z95, more_rows
 from tasks.figures import estimates_of
 from tasks.resampling import Counts
 
 SIZES, QUICK_SIZES = (200, 500, 2000, 5000, 20_000), (200, 500)
-TRIALS = {"simulated": 1000, "enough": 400, "real": 100}
-PILOT, QUICK_TRIALS = 500, 4
+TRIALS = {"simulated": 1000, "enough": 200, "real": 100}
+QUICK_TRIALS = 4
 
 
 class Population(NamedTuple):
@@ -89,36 +88,14 @@ def characteristics(population: Population, rows: int, trials: int) -> dict[str,
     return rates(population.truth(), draws)
 
 
-def enough(population: Population, trials: int) -> dict[str, Any]:
+def enough_of(population: Population, trials: int) -> dict[str, Any]:
     """Return how often a model 2 points better passes on the rows that a pilot asks for."""
     generator = np.random.default_rng(1)
-    found: dict[str, list[bool]] = defaultdict(list)
-    asked: dict[str, list[int]] = defaultdict(list)
-    truth = population.truth()
-    for trial in range(trials):
-        pilot = estimates_of(population.draw(PILOT, generator), population.labels, SAMPLES, trial)
-        for name in ("accuracy", "recall.macro"):
-            estimate, limit = pilot[name], truth[name] - 0.02
-            if estimate is None:  # some label has no row, so that no number of rows is told
-                continue
-            distance = estimate.distance(limit)
-            more = 0 if abs(distance) >= Z95 else more_rows(distance, PILOT)
-            if not more:
-                continue
-            rows = PILOT + more
-            again = estimates_of(
-                population.draw(rows, generator), population.labels, SAMPLES, trial
-            )[name]
-            found[name].append(again is not None and again.distance(limit) >= Z95)
-            asked[name].append(rows)
-    return {
-        name: {
-            "passed": float(np.mean(verdicts)),
-            "trials": len(verdicts),
-            "rows_asked": [int(q) for q in np.quantile(asked[name], [0.1, 0.5, 0.9])],
-        }
-        for name, verdicts in found.items()
-    }
+
+    def drawn(rows: int, seed: int) -> Estimates:
+        return estimates_of(population.draw(rows, generator), population.labels, SAMPLES, seed)
+
+    return enough(population.truth(), drawn, trials)
 
 
 def simulated(sizes: tuple[int, ...], trials: int) -> dict[str, Any]:
@@ -136,9 +113,13 @@ def real(sizes: tuple[int, ...], trials: int) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[tuple[int, ...], int], dict[str, Any]]] = {
     "simulated": simulated,
-    "enough": lambda _, trials: {
-        name: enough(population, trials) for name, population in populations().items()
-    },
+    "enough": lambda _, trials: (
+        {
+            name: {"drawn": enough_of(population, trials)}
+            for name, population in populations().items()
+        }
+        | {name: enough_on_pool(pool, trials) for name, pool in read_pools().items()}
+    ),
     "real": real,
 }
 
@@ -172,10 +153,11 @@ def _print(parts: dict[str, Any]) -> None:
                 for figure, told in figures.items():
                     passed = [f"{told[judge][worse]:.3f}" for judge in ("value", "interval")]
                     table.add_row(name, of, rows, figure, f"{told['covered'] or nan:.3f}", *passed)
-    asked = Table("set", "figure", "rows asked for", "2 better: passed")
-    for name, figures in parts["enough"]["sets"].items():
-        for figure, told in figures.items():
-            asked.add_row(name, figure, f"{told['rows_asked']}", f"{told['passed']:.3f}")
+    asked = Table("set", "of", "figure", "rows asked for", "2 better: passed")
+    for name, models in parts["enough"]["sets"].items():
+        for of, figures in models.items():
+            for figure, told in figures.items():
+                asked.add_row(name, of, figure, f"{told['rows_asked']}", f"{told['passed']:.3f}")
     Console().print(table, asked)
 
 

@@ -1,11 +1,13 @@
 """How often a limit lets a figure pass, of many test sets in which the true figure is known."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from tasks.estimates import Z95, Estimate
+from tasks.estimates import Z95, Estimate, more_rows
+
+Estimates = Mapping[str, Estimate | None]
 
 POINTS = (-5, -2, -1, -0.5, 0, 0.5, 1, 2, 5)
 """By how many points the true figure is above the limit."""
@@ -50,12 +52,46 @@ class Rates:
         }
 
 
-def rates(
-    truth: Mapping[str, float], trials: Iterable[Mapping[str, Estimate | None]]
-) -> dict[str, Any]:
+def rates(truth: Mapping[str, float], trials: Iterable[Estimates]) -> dict[str, Any]:
     """Return what `Rates` tells of each true figure from its estimates in each of the trials."""
     found = {name: Rates(true) for name, true in truth.items()}
     for estimates in trials:
         for name, each in found.items():
             each.add(estimates[name])
     return {name: each.told() for name, each in found.items()}
+
+
+PILOT, BETTER = 500, 0.02
+
+
+def enough(
+    truth: Mapping[str, float], drawn: Callable[[int, int], Estimates], trials: int
+) -> dict[str, Any]:
+    """Return how often a model 2 points better passes on as many rows as a pilot asks for.
+
+    `drawn` tells the estimates of so many new rows, with a seed for the bootstrap. Of the trials,
+    those count in which the limit is left open by the pilot, and it asks for a number of rows.
+    """
+    found: dict[str, list[bool]] = {name: [] for name in truth}
+    asked: dict[str, list[int]] = {name: [] for name in truth}
+    for trial in range(trials):
+        pilot = drawn(PILOT, trial)
+        for name, true in truth.items():
+            estimate, limit = pilot[name], true - BETTER
+            if estimate is None or abs(distance := estimate.distance(limit)) >= Z95:
+                continue
+            more = more_rows(distance, PILOT)
+            if more is None:
+                continue
+            again = drawn(PILOT + more, trial)[name]
+            found[name].append(again is not None and again.distance(limit) >= Z95)
+            asked[name].append(PILOT + more)
+    return {
+        name: {
+            "passed": round(float(np.mean(verdicts)), 4),
+            "trials": len(verdicts),
+            "rows_asked": [int(q) for q in np.quantile(asked[name], [0.1, 0.5, 0.9])],
+        }
+        for name, verdicts in found.items()
+        if verdicts
+    }
