@@ -509,6 +509,10 @@ def test_figures_stand_in_the_report_as_worked_out_by_hand(tmp_path: Path) -> No
         if given != label
     ]
     assert "Slices of the test rows" not in page
+    first = re.findall(r"<th[^>]*>(.*?)</th>", page.split("</tr>", 1)[0])
+    assert first == ["rule", "value", "95% interval", "n", "limit", "baseline", "verdict"]
+    told = re.findall(r"<h2>(\w+)", page)  # what was decided, what it rests on, where it came from
+    assert told == ["Decision", "Evaluation", "Worst", "Data", "Training", "Provenance"]
 
 
 def test_slices_stand_in_the_report_with_their_intervals(tmp_path: Path) -> None:
