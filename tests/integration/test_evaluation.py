@@ -31,6 +31,7 @@ from configs.schema import Calibration, PipelineConfig
 from tasks.auditing import SUSPECTS
 from tasks.baseline import fit_baseline
 from tasks.calibrating import calibrate_candidate
+from tasks.duplicates import LEFT_OUT
 from tasks.estimates import Z95
 from tasks.evaluation import evaluate_candidate, require_own_counts
 from tasks.figures import confusion_of, measure
@@ -551,6 +552,7 @@ def run_on_confusion(folder: Path) -> Run:
         }
     )
     pq.write_table(said, folder / "predictions.parquet")
+    pq.write_table(LEFT_OUT.empty_table(), folder / "left_out.parquet")
     figures = measure(predicted, actual, labels, 200, 0)
     config = CONFIG.model_copy(
         update={"data": CONFIG.data.model_copy(update={"labels": {x: x for x in labels}})}
