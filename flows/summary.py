@@ -97,10 +97,12 @@ def _(manifest: CheckpointManifest) -> str:
             f"baseline: TF-IDF and logistic regression of {manifest.parameters:,} parameters, "
             f"{manifest.seconds:.1f} s"
         )
+    used = manifest.hardware
+    tokens = "" if used is None else f", {used.tokens_per_second:,.0f} tokens/s"
     return (
         f"finetune: {manifest.parameters / 1e6:.1f} M parameters on {manifest.device} "
         f"({manifest.precision}), best of {len(manifest.epochs)} epochs is {manifest.best_epoch}, "
-        f"{manifest.seconds:.0f} s, {manifest.rows_per_second:.0f} rows/s"
+        f"{manifest.seconds:.0f} s, {manifest.rows_per_second:.0f} rows/s{tokens}"
     )
 
 

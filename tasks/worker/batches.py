@@ -1,14 +1,70 @@
-"""Encoded rows on disk, and their division into batches of similar length."""
+"""Encoded rows on disk, and their division into updates, shares of processes and parts of a share."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-_ROWS_SORTED_TOGETHER = 50
+Rows = NDArray[np.int64]
+"""Numbers of rows [n_rows]."""
+
+_BATCHES_SORTED_TOGETHER = 50
 """Batches whose rows are sorted by length together; more saves padding, fewer mixes better."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows end to end without padding, and what lays them out as a grid where a model needs one.
+
+    `ids` and `positions` int64 [n_tokens] hold each token and its place in its row, `first` int64
+    [n_rows] where each row begins, `ends` int32 [n_rows + 1] the same with the end of the last,
+    `labels` int64 [n_rows] the class ids, `weights` float32 [n_rows] what each row counts in the
+    loss. `grid` int64 [n_rows * width] is the token in each cell of a grid as wide as the longest
+    row, `filled` bool [n_rows, width] whether the cell has one, `cells` int64 [n_tokens] the cell
+    of each token.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    first: torch.Tensor
+    ends: torch.Tensor
+    labels: torch.Tensor
+    weights: torch.Tensor
+    grid: torch.Tensor
+    filled: torch.Tensor
+    cells: torch.Tensor
+
+    @property
+    def width(self) -> int:
+        """Return the tokens of the longest row."""
+        return self.filled.shape[1]
+
+    @property
+    def is_full(self) -> bool:
+        """Return whether every row is as long as the longest, so that the grid has no empty cell."""
+        return len(self.ids) == self.filled.numel()
+
+    def padded(self, pad_token_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return ids and attention mask, int64 [n_rows, width]."""
+        ids = self.ids[self.grid].view_as(self.filled)
+        return ids.masked_fill(~self.filled, pad_token_id), self.filled.long()
+
+    def to(self, device: torch.device) -> Self:
+        """Return the batch on a device; from pinned memory, while this process goes on."""
+        if device.type == "cpu":
+            return self
+        return replace(
+            self,
+            **{
+                field.name: getattr(self, field.name).pin_memory().to(device, non_blocking=True)
+                for field in fields(self)
+            },
+        )
 
 
 class EncodedRows:
@@ -27,52 +83,110 @@ class EncodedRows:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def padded(
-        self, rows: NDArray[np.int64], pad_token_id: int
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return ids and attention mask [n, longest of the n], and labels [n], all int64."""
-        width = int(self.lengths[rows].max())
-        ids = np.full((len(rows), width), pad_token_id, dtype=np.int64)
-        mask = np.zeros((len(rows), width), dtype=np.int64)
-        for line, row in enumerate(rows):
-            tokens = self.ids[self.offsets[row] : self.offsets[row + 1]]
-            ids[line, : len(tokens)] = tokens
-            mask[line, : len(tokens)] = 1
-        return torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(self.labels[rows])
+    def batch(self, rows: Rows, weights: NDArray[np.float64] | None = None) -> Batch:
+        """Return the rows as a batch; without `weights` [n_rows], each counts as one."""
+        lengths = self.lengths[rows]
+        ends = np.concatenate([[0], np.cumsum(lengths)])
+        places = np.arange(int(lengths.max()))
+        filled = places < lengths[:, None]
+        arrays = {
+            "ids": np.concatenate(
+                [self.ids[self.offsets[row] : self.offsets[row + 1]] for row in rows]
+            ).astype(np.int64),
+            "positions": np.arange(ends[-1]) - np.repeat(ends[:-1], lengths),
+            "first": ends[:-1],
+            "ends": ends.astype(np.int32),
+            "labels": self.labels[rows],
+            "weights": (np.ones(len(rows)) if weights is None else weights).astype(np.float32),
+            "grid": np.where(filled, ends[:-1, None] + places, 0).reshape(-1),
+            "filled": filled,
+            "cells": np.flatnonzero(filled),
+        }
+        return Batch(**{name: torch.from_numpy(array) for name, array in arrays.items()})
 
 
-def write_rows(folder: Path, ids: list[list[int]], labels: list[int]) -> None:
+class RowWriter:
+    """Writes rows as `EncodedRows` reads them, holding no more than their lengths and labels."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.lengths: list[int] = []
+        self.labels: list[int] = []
+        self._ids = (folder / "ids.npy").open("wb")
+        self._write_header(0)
+
+    def add(self, ids: Sequence[Sequence[int]], labels: Sequence[int]) -> None:
+        """Write some rows of token ids and their class ids."""
+        self.lengths += map(len, ids)
+        self.labels += labels
+        np.fromiter(chain.from_iterable(ids), dtype=np.int32).tofile(self._ids)
+
+    def close(self) -> None:
+        """Write what is known only now: the count of tokens, where each row begins, the labels."""
+        offsets = np.cumsum([0, *self.lengths], dtype=np.int64)
+        self._ids.seek(0)
+        self._write_header(int(offsets[-1]))
+        self._ids.close()
+        np.save(self.folder / "offsets.npy", offsets)
+        np.save(self.folder / "labels.npy", np.asarray(self.labels, dtype=np.int64))
+
+    def _write_header(self, tokens: int) -> None:
+        """Write NumPy's header, which has the same size for any number of tokens."""
+        header = np.lib.format.header_data_from_array_1_0(np.empty(0, dtype=np.int32))
+        np.lib.format.write_array_header_1_0(self._ids, {**header, "shape": (tokens,)})
+        self._ids.flush()  # what follows goes past Python's buffer
+
+
+def write_rows(folder: Path, ids: Sequence[Sequence[int]], labels: Sequence[int]) -> None:
     """Write rows of token ids and their class ids as `EncodedRows` reads them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    flat = [token for row in ids for token in row]
-    np.save(folder / "ids.npy", np.asarray(flat, dtype=np.int32))
-    np.save(folder / "offsets.npy", np.cumsum([0, *map(len, ids)], dtype=np.int64))
-    np.save(folder / "labels.npy", np.asarray(labels, dtype=np.int64))
+    writer = RowWriter(folder)
+    writer.add(ids, labels)
+    writer.close()
 
 
-def shuffled_batches(
-    lengths: NDArray[np.int64], batch_size: int, seed: int, shares: int = 1
-) -> list[NDArray[np.int64]]:
-    """Return the row numbers of each batch of one epoch, in an order that the seed decides.
+def shuffled_batches(lengths: NDArray[np.int64], batch_size: int, seed: int) -> list[Rows]:
+    """Return the row numbers of each update of one epoch, in an order that the seed decides.
 
     Rows are drawn at random, sorted by length within some batches, cut, and the batches shuffled:
-    little padding and still a random order. The number of batches is brought to a multiple of
-    `shares` by repeating the first ones, so that every process takes equally many.
+    little padding and still a random order.
     """
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(lengths))
-    batches: list[NDArray[np.int64]] = []
-    for start in range(0, len(order), batch_size * _ROWS_SORTED_TOGETHER):
-        group = order[start : start + batch_size * _ROWS_SORTED_TOGETHER]
+    batches: list[Rows] = []
+    for start in range(0, len(order), batch_size * _BATCHES_SORTED_TOGETHER):
+        group = order[start : start + batch_size * _BATCHES_SORTED_TOGETHER]
         group = group[np.argsort(lengths[group], kind="stable")]
         batches += [group[i : i + batch_size] for i in range(0, len(group), batch_size)]
-    batches = [batches[i] for i in generator.permutation(len(batches))]
-    short = -len(batches) % shares
-    return batches + [batches[i % len(batches)] for i in range(short)]
+    return [batches[i] for i in generator.permutation(len(batches))]
 
 
-def sorted_batches(lengths: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
-    """Yield the row numbers of each batch, shortest rows first."""
+def sorted_batches(lengths: NDArray[np.int64], max_tokens: int) -> Iterator[Rows]:
+    """Yield the row numbers of each batch, shortest rows first, of at most so many padded tokens."""
     order = np.argsort(lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+    start = 0
+    while start < len(order):
+        stop = start + 1
+        while stop < len(order) and (stop + 1 - start) * lengths[order[stop]] <= max_tokens:
+            stop += 1
+        yield order[start:stop]
+        start = stop
+
+
+def shared_out(
+    rows: Rows, lengths: NDArray[np.int64], world: int, max_tokens: int
+) -> list[list[Rows]]:
+    """Return the parts [world][n_parts] in which so many processes compute one update.
+
+    Rows are dealt out by length, so that all processes have about as many tokens, and each share is
+    cut into parts of at most `max_tokens`, padding included, or of one row. All processes have
+    equally many parts, of which some can be empty.
+    """
+    order = rows[np.argsort(lengths[rows], kind="stable")]
+    shares = [order[rank::world] for rank in range(world)]
+    cut = [list(sorted_batches(lengths[share], max_tokens)) for share in shares]
+    most = max(map(len, cut))
+    return [
+        [share[part] for part in parts] + [share[:0]] * (most - len(parts))
+        for share, parts in zip(shares, cut, strict=True)
+    ]

@@ -1,4 +1,8 @@
-"""Checkpoints that are whole or absent: written aside, then renamed; safetensors and JSON only."""
+"""Checkpoints that are whole or absent: written aside, then renamed; safetensors and JSON only.
+
+They hold what is trained: frozen weights are the base model's. The random state is drawn anew from
+seed, epoch and rank, so that a run can go on with another number of processes.
+"""
 
 import json
 import os
@@ -8,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, load_model, save_file, save_model
+from safetensors.torch import load_file, save_file
+
+from tasks.worker.parallel import as_shared, whole
 
 
 @dataclass
@@ -23,26 +29,36 @@ class TrainingState:
     curve: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     rows: int = 0
+    tokens: int = 0
+    cores: float = 0.0
 
 
 def save_checkpoint(
-    folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState
+    folder: Path,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: TrainingState,
+    *,
+    leads: bool = True,
 ) -> None:
     """Write `checkpoint-STEP/` under the folder and drop the one before.
 
-    It holds the weights now, the best weights so far, the optimizer's moments, the random state
-    and the training state.
+    It holds the trained weights now, the best so far, the optimizer's moments and the training
+    state. Of several processes all must call it, and the one that `leads` writes.
     """
+    weights, moments = whole(_trained(model)), whole(_moments(optimizer))
+    if not leads:
+        return
     target = folder / f"checkpoint-{state.step}"
     partial = folder / f".checkpoint-{state.step}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    save_model(model, str(partial / "model.safetensors"))
+    _write(weights, partial / "model.safetensors")
     if state.best_epoch == state.epoch:
         os.link(partial / "model.safetensors", partial / "best.safetensors")
     else:
         os.link(_newest(folder) / "best.safetensors", partial / "best.safetensors")
-    save_file(_moments(optimizer) | _random_state(), str(partial / "optimizer.safetensors"))
+    _write(moments, partial / "optimizer.safetensors")
     (partial / "state.json").write_text(json.dumps(asdict(state)), encoding="utf-8")
     _flush(partial)
     shutil.rmtree(target, ignore_errors=True)
@@ -55,30 +71,31 @@ def save_checkpoint(
 def restore_checkpoint(
     folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> TrainingState:
-    """Bring model, optimizer and random state back to the newest checkpoint; new if there is none."""
+    """Bring model and optimizer back to the newest checkpoint; a new state if there is none."""
     if not any(folder.glob("checkpoint-*")):
         return TrainingState()
     newest = _newest(folder)
-    load_model(model, str(newest / "model.safetensors"))
+    _load(newest / "model.safetensors", model)
     tensors = load_file(str(newest / "optimizer.safetensors"))
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for number, parameter in enumerate(parameters):
-        names = [name for name in tensors if name.startswith(f"{number}.")]
-        optimizer.state[parameter] = {
-            name.partition(".")[2]: tensors[name].to(
-                "cpu" if tensors[name].ndim == 0 and not _fused(optimizer) else parameter.device
-            )
-            for name in names
+    for number, parameter in enumerate(_parameters(optimizer)):
+        found = {
+            name.partition(".")[2]: tensor
+            for name, tensor in tensors.items()
+            if name.partition(".")[0] == str(number)
         }
-    torch.set_rng_state(tensors["random.cpu"])
-    if "random.cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["random.cuda"])
+        if found:
+            optimizer.state[parameter] = {
+                name.removeprefix(_PLAIN): int(tensor)
+                if name.startswith(_PLAIN)
+                else as_shared(tensor, parameter)
+                for name, tensor in found.items()
+            }
     return TrainingState(**json.loads((newest / "state.json").read_text(encoding="utf-8")))
 
 
 def load_best(folder: Path, model: torch.nn.Module) -> None:
-    """Load the weights of the best epoch into the model."""
-    load_model(model, str(_newest(folder) / "best.safetensors"))
+    """Load the trained weights of the best epoch into the model."""
+    _load(_newest(folder) / "best.safetensors", model)
 
 
 def drop_checkpoints(folder: Path) -> None:
@@ -89,28 +106,42 @@ def drop_checkpoints(folder: Path) -> None:
         shutil.rmtree(path)
 
 
+_PLAIN = "plain-"
+"""Marks what is a plain number in the optimizer, not a tensor: bitsandbytes counts updates so."""
+
+
 def _newest(folder: Path) -> Path:
     return max(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
 
 
-def _fused(optimizer: torch.optim.Optimizer) -> bool:
-    return bool(optimizer.defaults.get("fused"))
+def _trained(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+
+
+@torch.no_grad()
+def _load(file: Path, model: torch.nn.Module) -> None:
+    parameters = _trained(model)
+    for name, tensor in load_file(str(file)).items():
+        parameters[name].copy_(as_shared(tensor, parameters[name]))
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    return {
-        f"{number}.{name}": tensor
-        for number, parameter in enumerate(parameters)
-        for name, tensor in optimizer.state[parameter].items()
-    }
+    moments: dict[str, torch.Tensor] = {}
+    for number, parameter in enumerate(_parameters(optimizer)):
+        for name, value in optimizer.state[parameter].items():
+            if isinstance(value, torch.Tensor):  # bitsandbytes' tables are shared: each has a copy
+                moments[f"{number}.{name}"] = value.clone() if name.startswith("qmap") else value
+            else:
+                moments[f"{number}.{_PLAIN}{name}"] = torch.tensor(value)
+    return moments
 
 
-def _random_state() -> dict[str, torch.Tensor]:
-    state = {"random.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["random.cuda"] = torch.cuda.get_rng_state()
-    return state
+def _write(tensors: dict[str, torch.Tensor], file: Path) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, str(file))
 
 
 def _flush(folder: Path) -> None:

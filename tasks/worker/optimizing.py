@@ -1,4 +1,4 @@
-"""How the loss is weighted and the weights are moved: decay, class weights, learning rate."""
+"""How the loss is weighted and the weights are moved: optimizer, decay, class weights, rate."""
 
 from typing import Any
 
@@ -10,8 +10,28 @@ from tasks.worker.batches import EncodedRows
 from tasks.worker.spec import TrainSpec
 
 
+def make_optimizer(model: torch.nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
+    """Return AdamW over the parameters to train, with moments of 32 or of 8 bits.
+
+    Raises:
+        SystemExit: if bitsandbytes is asked for and not installed; in one line.
+    """
+    groups = parameter_groups(model, spec.weight_decay)
+    if spec.optim == "adamw_torch_fused":
+        return torch.optim.AdamW(groups, lr=0.0, fused=True)
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ModuleNotFoundError:
+        raise SystemExit(
+            "training.optim is adamw_8bit, which needs the package bitsandbytes, which is not "
+            "installed; run: pip install 'ekiben[adamw8bit]', or use adamw_torch_fused"
+        ) from None
+    optimizer: torch.optim.Optimizer = AdamW8bit(groups, lr=0.0)
+    return optimizer
+
+
 def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return the parameters in two groups: matrices decay, biases and norms do not."""
+    """Return the parameters to train in two groups: matrices decay, biases and norms do not."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},

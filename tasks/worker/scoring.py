@@ -10,9 +10,11 @@ from transformers import AutoModelForSequenceClassification
 
 from tasks.worker.batches import EncodedRows, sorted_batches
 from tasks.worker.devices import Device, choose_device
+from tasks.worker.families import padded
+from tasks.worker.parallel import Classifier, over_all
 from tasks.worker.spec import ScoreSpec
 
-_ROWS_A_BATCH = 64
+_TOKENS_A_BATCH = 8192
 
 
 def score(spec: ScoreSpec) -> None:
@@ -22,35 +24,34 @@ def score(spec: ScoreSpec) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(
         spec.model, dtype=torch.float32, use_safetensors=True, local_files_only=True
     )
-    model.to(device.torch)
-    logits = logits_of(model, rows, spec.pad_token_id, device, report=True)
+    model.config.pad_token_id = spec.pad_token_id
+    classifier = Classifier(model.to(device.torch), padded)
+    logits = logits_of(classifier, rows, device, report=True)
     partial = Path(spec.output).with_suffix(".partial.npy")
     np.save(partial, logits)
     partial.replace(spec.output)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # inference mode knows no sharded weights
 def logits_of(
-    model: torch.nn.Module,
-    rows: EncodedRows,
-    pad_token_id: int,
-    device: Device,
-    *,
-    report: bool = False,
+    classifier: Classifier, rows: EncodedRows, device: Device, *, report: bool = False
 ) -> NDArray[np.float32]:
-    """Return the model's logits [n_rows, n_labels] on the rows, in their order."""
-    model.eval()
-    parts: list[NDArray[np.float32]] = []
-    order: list[NDArray[np.int64]] = []
+    """Return the logits [n_rows, n_labels] of the rows, in their order.
+
+    Of several processes all must call it; each computes its share of the batches and gets them all.
+    """
+    classifier.eval()
+    batches = list(sorted_batches(rows.lengths, _TOKENS_A_BATCH))
+    found = torch.zeros(len(rows), classifier.model.config.num_labels, device=device.torch)
     done = 0
-    for batch in sorted_batches(rows.lengths, _ROWS_A_BATCH):
-        ids, mask, _ = rows.padded(batch, pad_token_id)
-        output = model(input_ids=ids.to(device.torch), attention_mask=mask.to(device.torch))
-        parts.append(output.logits.float().cpu().numpy())
-        order.append(batch)
+    for start in range(0, len(batches), device.world):
+        # One that is left over computes the last again: sharded weights need all processes.
+        batch = batches[min(start + device.rank, len(batches) - 1)]
+        logits = classifier(rows.batch(batch).to(device.torch))
+        if start + device.rank < len(batches):
+            found[torch.from_numpy(batch)] = logits.float()
         done += len(batch)
         if report:
             print(json.dumps({"event": "scored", "done": done, "total": len(rows)}), flush=True)
-    logits = np.empty((len(rows), parts[0].shape[1]), dtype=np.float32)
-    logits[np.concatenate(order)] = np.concatenate(parts)
-    return logits
+    gathered: NDArray[np.float32] = over_all(found, device).cpu().numpy()
+    return gathered

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,14 @@ class TrainSpec(_Spec):
     labels: list[str]
     pad_token_id: int
     num_hidden_layers: int | None
+    freeze_layers: int
+    adapter: dict[str, Any] | None
     learning_rate: float
     num_train_epochs: int
-    per_device_train_batch_size: int
-    gradient_accumulation_steps: int
+    train_batch_size: int
+    max_tokens_per_device: int
+    gradient_checkpointing: bool
+    optim: str
     warmup_ratio: float
     weight_decay: float
     max_grad_norm: float
@@ -47,6 +51,9 @@ class TrainSpec(_Spec):
     seed: int
     device: str
     precision: str
+    parallel: str
+    torch_compile: bool
+    full_determinism: bool
 
 
 @dataclass(frozen=True)

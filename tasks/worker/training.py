@@ -1,22 +1,24 @@
 """Fine-tune a sequence classifier in a plain torch loop.
 
-A plain loop rather than transformers' Trainer: it needs no further library on a GPU worker, starts
-in a third of the import time, and batches rows of similar length, which the Trainer pads.
+A plain loop rather than transformers' Trainer: it needs no further library on a GPU worker, computes
+no padding, trains the vocabulary in use alone, and reads whole checkpoints only;
+`benchmarks/results/training.json` has what that comes to.
 """
 
 import json
-import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from numpy.typing import NDArray
 
-from tasks.worker.batches import EncodedRows, shuffled_batches
+from tasks.worker.adapters import adapt, inner, merge
+from tasks.worker.batches import Batch, EncodedRows, Rows, shared_out, shuffled_batches
 from tasks.worker.checkpoints import (
     TrainingState,
     drop_checkpoints,
@@ -25,13 +27,28 @@ from tasks.worker.checkpoints import (
     save_checkpoint,
 )
 from tasks.worker.devices import Device, choose_device
+from tasks.worker.families import PADDED, forward_of, padded
 from tasks.worker.figures import validation_figures
 from tasks.worker.loading import load_model
-from tasks.worker.optimizing import class_weights, learning_rate_at, parameter_groups
+from tasks.worker.meters import Meter, memory_mb
+from tasks.worker.optimizing import class_weights, learning_rate_at, make_optimizer
+from tasks.worker.parallel import (
+    Classifier,
+    averaging,
+    leave,
+    meet,
+    noticing_loss,
+    over_all,
+    replicate,
+    shard,
+    whole,
+)
 from tasks.worker.scoring import logits_of
 from tasks.worker.spec import TrainSpec
+from tasks.worker.vocabulary import narrow, widen
 
 _CURVE_POINTS = 100
+_ROWS_TRIED = 8
 
 
 @dataclass
@@ -40,31 +57,21 @@ class Trainer:
 
     spec: TrainSpec
     device: Device
-    model: Any
-    parallel: Any
+    adapted: Any
+    forward: str
+    classifier: Classifier
+    parallel: torch.nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    loss: torch.nn.CrossEntropyLoss
     class_weights: NDArray[np.float64]
     rows: EncodedRows
     held_out: EncodedRows
     state: TrainingState
 
     @property
-    def updates_an_epoch(self) -> int:
-        """Return the optimizer updates of one epoch."""
-        batch = self.spec.per_device_train_batch_size
-        return -(-len(self.rows) // (batch * self.updates_share))
-
-    @property
-    def updates_share(self) -> int:
-        """Return the batches, over all processes, behind one update."""
-        return self.device.world * self.spec.gradient_accumulation_steps
-
-    @property
     def updates(self) -> int:
         """Return the updates of the whole run, if it is not stopped early."""
-        return self.updates_an_epoch * self.spec.num_train_epochs
+        return -(-len(self.rows) // self.spec.train_batch_size) * self.spec.num_train_epochs
 
     @property
     def has_waited_enough(self) -> bool:
@@ -74,163 +81,220 @@ class Trainer:
 
 def train(spec: TrainSpec) -> None:
     """Train to the end or to an early stop, then write `model/` and `result.json`."""
+    if spec.full_determinism:
+        from transformers import enable_full_determinism
+
+        enable_full_determinism(spec.seed)
     device = choose_device(spec.device, spec.precision)
     torch.manual_seed(spec.seed)
-    trainer = _prepare(spec, device)
+    with noticing_loss():
+        _train_to_the_end(prepare(spec, device))
+    leave()
+
+
+def _train_to_the_end(trainer: Trainer) -> None:
+    spec, device = trainer.spec, trainer.device
     while trainer.state.epoch < spec.num_train_epochs and not trainer.has_waited_enough:
-        _train_one_epoch(trainer)
+        train_one_epoch(trainer)
         _judge_epoch(trainer)
-        if device.leads:
-            save_checkpoint(Path(spec.output), trainer.model, trainer.optimizer, trainer.state)
-    if device.leads:
-        _write_result(trainer)
-    if device.world > 1:
-        torch.distributed.destroy_process_group()
+        save_checkpoint(
+            Path(spec.output),
+            trainer.classifier.model,
+            trainer.optimizer,
+            trainer.state,
+            leads=device.leads,
+        )
+        meet(device)
+    _write_result(trainer)
 
 
-def _prepare(spec: TrainSpec, device: Device) -> Trainer:
+def prepare(spec: TrainSpec, device: Device) -> Trainer:
     """Load model, optimizer and rows, and go back to the newest checkpoint if there is one."""
-    model = load_model(spec).to(device.torch)
     rows = EncodedRows(Path(spec.train))
-    weights = class_weights(spec, rows)
-    optimizer = torch.optim.AdamW(parameter_groups(model, spec.weight_decay), lr=0.0, fused=True)
+    adapted = adapt(load_model(spec), spec)
+    model = inner(adapted)
+    narrow(model, rows.ids, spec.pad_token_id)
+    model.to(device.torch)
+    tried = rows.batch(np.arange(min(_ROWS_TRIED, len(rows)))).to(device.torch)
+    name, forward = forward_of(model, tried)
+    if spec.parallel == "fsdp" and device.world > 1:
+        name, forward = PADDED, padded  # a layer's shares are gathered by its own call alone
+        shard(model, device)
+    classifier = Classifier(
+        model, torch.compile(forward, dynamic=True) if spec.torch_compile else forward
+    )
+    optimizer = make_optimizer(model, spec)
     state = restore_checkpoint(Path(spec.output), model, optimizer)
-    parallel = model
-    if device.world > 1:
-        devices = [device.torch.index] if device.torch.type == "cuda" else None
-        parallel = torch.nn.parallel.DistributedDataParallel(
-            model, device_ids=devices, find_unused_parameters=True
-        )
     return Trainer(
-        spec,
-        device,
-        model,
-        parallel,
-        optimizer,
-        torch.amp.GradScaler(device.torch.type, enabled=device.precision == "fp16"),
-        torch.nn.CrossEntropyLoss(
-            weight=torch.tensor(weights, dtype=torch.float32, device=device.torch), reduction="sum"
-        ),
-        weights,
-        rows,
-        EncodedRows(Path(spec.validation)),
-        state,
+        spec=spec,
+        device=device,
+        adapted=adapted,
+        forward=name,
+        classifier=classifier,
+        parallel=replicate(classifier, device),
+        optimizer=optimizer,
+        scaler=torch.amp.GradScaler(device.torch.type, enabled=device.precision == "fp16"),
+        class_weights=class_weights(spec, rows),
+        rows=rows,
+        held_out=EncodedRows(Path(spec.validation)),
+        state=state,
     )
 
 
-def _train_one_epoch(trainer: Trainer) -> None:
+def train_one_epoch(trainer: Trainer) -> None:
+    """Do the updates of one epoch; losses stay on the device but for the points of the curve."""
     spec, state, device = trainer.spec, trainer.state, trainer.device
-    trainer.model.train()
-    started, before = time.perf_counter(), state.seconds
-    batches = iter(
-        shuffled_batches(
-            trainer.rows.lengths,
-            spec.per_device_train_batch_size,
-            spec.seed + state.epoch,
-            device.world,
-        )
-    )
-    losses: list[float] = []
+    trainer.classifier.train()
+    torch.manual_seed(_seed(spec.seed, state.epoch, device.rank))
+    before, meter = state.seconds, Meter(device, state.tokens)
+    updates = shuffled_batches(trainer.rows.lengths, spec.train_batch_size, spec.seed + state.epoch)
     every = max(1, trainer.updates // _CURVE_POINTS)
-    while group := list(islice(batches, trainer.updates_share)):
+    of_point, of_epoch = torch.zeros((), device=device.torch), 0.0
+    noted = 0
+    for done, (rows, parts) in enumerate(zip(updates, _ahead(trainer, updates), strict=True), 1):
         rate = learning_rate_at(state.step, trainer.updates, spec)
-        losses.append(_update(trainer, group, rate))
+        of_point += _update(trainer, parts, rate)
         state.step += 1
-        state.rows += sum(map(len, group))
-        state.seconds = before + time.perf_counter() - started
-        if state.step % every == 0 and device.leads:
-            state.curve.append(
-                {"step": state.step, "loss": float(np.mean(losses[-every:])), "learning_rate": rate}
-            )
-            _print_step(trainer)
+        state.rows += len(rows)
+        state.tokens += int(trainer.rows.lengths[rows].sum())
+        if state.step % every == 0 or done == len(updates):
+            loss = float(over_all(of_point, device).item())
+            of_epoch += loss
+            state.seconds, state.cores = before + meter.seconds, meter.cores
+            _note_point(trainer, loss / (done - noted), rate, meter)
+            noted = done
+            of_point.zero_()
     state.epoch += 1
     state.epochs.append(
-        {"epoch": state.epoch, "step": state.step, "train_loss": float(np.mean(losses))}
+        {"epoch": state.epoch, "step": state.step, "train_loss": of_epoch / len(updates)}
     )
 
 
-def _update(trainer: Trainer, group: list[NDArray[np.int64]], rate: float) -> float:
-    """Do one optimizer update over the batches of the group, shared out among the processes.
+def _seed(*parts: int) -> int:
+    """Return the seed of one process in one epoch, so that no random state need be kept."""
+    return int(np.random.default_rng(parts).integers(2**62))
 
-    Returns the mean loss over the group's rows, weighted by class. However the rows are cut into
-    batches, the update is that of one batch holding them all.
+
+def _ahead(trainer: Trainer, updates: list[Rows]) -> Iterator[list[Batch]]:
+    """Yield this process's parts of each update, the next being laid out while one is computed."""
+    spec, device = trainer.spec, trainer.device
+
+    def parts_of(rows: Rows) -> list[Batch]:
+        total = trainer.class_weights[trainer.rows.labels[rows]].sum()
+        shares = shared_out(rows, trainer.rows.lengths, device.world, spec.max_tokens_per_device)
+        return [_part(trainer, part, total, rows).to(device.torch) for part in shares[device.rank]]
+
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(parts_of, updates[0])
+        for following in [*updates[1:], None]:
+            parts = coming.result()
+            if following is not None:
+                coming = thread.submit(parts_of, following)
+            yield parts
+
+
+def _part(trainer: Trainer, part: Rows, total: float, rows: Rows) -> Batch:
+    """Return a part as a batch whose rows weigh what they are of the update's weight.
+
+    A process without rows computes one that counts as nothing, since the others wait for it.
     """
-    device = trainer.device
-    weight = float(trainer.class_weights[trainer.rows.labels[np.concatenate(group)]].sum())
-    own = group[device.rank :: device.world]
-    trainer.optimizer.zero_grad(set_to_none=True)
+    if not len(part):
+        return trainer.rows.batch(rows[:1], np.zeros(1))
+    return trainer.rows.batch(part, trainer.class_weights[trainer.rows.labels[part]] / total)
+
+
+def _update(trainer: Trainer, parts: list[Batch], rate: float) -> torch.Tensor:
+    """Do one optimizer update; return this process's share of the mean loss over its rows.
+
+    However the rows are cut and shared out, the update is that of one batch holding them all.
+    """
+    device, optimizer, scaler = trainer.device, trainer.optimizer, trainer.scaler
     total = torch.zeros((), device=device.torch)
-    for number, batch in enumerate(own, start=1):
-        ids, mask, labels = (
-            tensor.to(device.torch, non_blocking=True)
-            for tensor in trainer.rows.padded(batch, trainer.spec.pad_token_id)
-        )
-        in_step = device.world == 1 or number == len(own)
-        with nullcontext() if in_step else trainer.parallel.no_sync():
+    for number, part in enumerate(parts, 1):
+        with averaging(trainer.parallel, number == len(parts)):
             with device.autocast():
-                logits = trainer.parallel(input_ids=ids, attention_mask=mask).logits
-            loss = trainer.loss(logits.float(), labels) / weight
+                logits = trainer.parallel(part)
+            losses = F.cross_entropy(logits.float(), part.labels, reduction="none")
+            loss = (losses * part.weights).sum()
             # The processes' gradients are averaged, so that each must count as all of them.
-            trainer.scaler.scale(loss * device.world).backward()
+            torch.autograd.backward(scaler.scale(loss * device.world))
         total += loss.detach()
-    trainer.scaler.unscale_(trainer.optimizer)
-    torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), trainer.spec.max_grad_norm)
-    for parameters in trainer.optimizer.param_groups:
+    scaler.unscale_(optimizer)
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    torch.nn.utils.clip_grad_norm_(trained, trainer.spec.max_grad_norm)
+    for parameters in optimizer.param_groups:
         parameters["lr"] = rate
-    trainer.scaler.step(trainer.optimizer)
-    trainer.scaler.update()
-    if device.world > 1:
-        torch.distributed.all_reduce(total)
-    return total.item()
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad(set_to_none=True)
+    return total
 
 
 def _judge_epoch(trainer: Trainer) -> None:
     """Add the validation figures to the epoch's entry, and note whether it is the best so far."""
     spec, state = trainer.spec, trainer.state
-    logits = logits_of(trainer.model, trainer.held_out, spec.pad_token_id, trainer.device)
+    logits = logits_of(trainer.classifier, trainer.held_out, trainer.device)
     figures = validation_figures(logits, trainer.held_out.labels)
     state.epochs[-1].update(figures)
     sign = -1.0 if spec.metric_for_best_model == "loss" else 1.0
     value = sign * figures[spec.metric_for_best_model]
     if state.best_value is None or value > state.best_value:
         state.best_value, state.best_epoch = value, state.epoch
-    if trainer.device.leads:
-        print(json.dumps({"event": "epoch", **state.epochs[-1]}), flush=True)
+    _tell(trainer, {"event": "epoch", **state.epochs[-1]})
 
 
-def _print_step(trainer: Trainer) -> None:
+def _note_point(trainer: Trainer, loss: float, rate: float, meter: Meter) -> None:
+    """Add a point to the curve and tell of it."""
     state = trainer.state
-    left = trainer.updates - state.step
-    event = {
-        "event": "step",
-        "done": state.step,
-        "total": trainer.updates,
-        "loss": state.curve[-1]["loss"],
-        "rows_per_second": state.rows / state.seconds,
-        "eta_seconds": left * state.seconds / state.step,
-    }
-    print(json.dumps(event), flush=True)
+    point = {"step": state.step, "loss": loss, "learning_rate": rate, **meter.read(state.tokens)}
+    state.curve.append(point)
+    left = (trainer.updates - state.step) * state.seconds / state.step
+    event = {"event": "step", "done": state.step, "total": trainer.updates, "eta_seconds": left}
+    _tell(trainer, {**event, **point})
+
+
+def _tell(trainer: Trainer, event: dict[str, Any]) -> None:
+    if trainer.device.leads:
+        print(json.dumps(event), flush=True)
 
 
 def _write_result(trainer: Trainer) -> None:
-    spec, state, output = trainer.spec, trainer.state, Path(trainer.spec.output)
-    load_best(output, trainer.model)
-    trainer.model.save_pretrained(output / "model")
-    result = {
-        "parameters": sum(p.numel() for p in trainer.model.parameters()),
-        "device": _device_name(trainer.device),
-        "precision": trainer.device.precision,
+    """Write the best epoch's model, whole and plain, and what training came to."""
+    output, model = Path(trainer.spec.output), trainer.classifier.model
+    load_best(output, model)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    widen(model)
+    plain = merge(trainer.adapted)
+    weights = whole(plain.state_dict())
+    meet(trainer.device)  # all have read the checkpoint that the leader removes
+    if trainer.device.leads:
+        plain.save_pretrained(output / "model", state_dict=weights)
+        result = {
+            "parameters": sum(p.numel() for p in plain.parameters()),
+            **_figures(trainer, trained),
+        }
+        (output / "result.json").write_text(json.dumps(result), encoding="utf-8")
+        drop_checkpoints(output)
+
+
+def _figures(trainer: Trainer, trained: int) -> dict[str, Any]:
+    """Return the fields of the checkpoint's manifest that training gives."""
+    state, device = trainer.state, trainer.device
+    return {
+        "device": device.name,
+        "precision": device.precision,
         "best_epoch": state.best_epoch,
-        "stopped_early": state.epoch < spec.num_train_epochs,
+        "stopped_early": state.epoch < trainer.spec.num_train_epochs,
         "seconds": state.seconds,
         "rows_per_second": state.rows / state.seconds,
         "epochs": state.epochs,
         "curve": state.curve,
+        "hardware": {
+            "trained_parameters": trained,
+            "forward": trainer.forward,
+            "threads": torch.get_num_threads(),
+            "cores": state.cores,
+            "memory_mb": memory_mb(device),
+            "tokens_per_second": state.tokens / state.seconds,
+        },
     }
-    (output / "result.json").write_text(json.dumps(result), encoding="utf-8")
-    drop_checkpoints(output)
-
-
-def _device_name(device: Device) -> str:
-    name = torch.cuda.get_device_name(device.torch) if device.torch.type == "cuda" else "cpu"
-    return name if device.world == 1 else f"{device.world} x {name}"

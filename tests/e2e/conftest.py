@@ -10,7 +10,7 @@ from e2e_support import EKIBEN, ROOT, Homes, ReleasedHomes, Watch, line_environm
 from prefect_support import PrefectServer, prefect_server
 
 from configs.loading import load_config
-from configs.schema import MINILM
+from configs.training import MINILM
 from tasks.sources import fetch
 
 

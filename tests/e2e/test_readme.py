@@ -107,7 +107,10 @@ def test_your_own_data_passes_the_check_with_the_five_lines(homes: Path, tmp_pat
 
 
 def test_every_setting_named_exists() -> None:
-    known = (ROOT / "configs/schema.py").read_text(encoding="utf-8")
+    known = "".join(
+        (ROOT / "configs" / name).read_text(encoding="utf-8")
+        for name in ("schema.py", "training.py")
+    )
     for name in re.findall(r"`(?:data|training|gate|split|serving)\.(\w+)", README):
         assert f"    {name}: " in known
 
@@ -128,6 +131,14 @@ def test_the_three_decisions_are_what_the_gate_says_of_those_rows() -> None:
         assert decision.reasons == (told,) or told.startswith("the same; ")
     by_value = {**yaml.safe_load(rows[-1][0]), "judge_on": "value"}
     assert judge(Gate.model_validate(by_value), evidence).action == "release"
+
+
+def test_the_settings_of_training_are_a_config(tmp_path: Path) -> None:
+    config = yaml.safe_load(block("Your own data", "yaml")) | yaml.safe_load(
+        block("Training", "yaml")
+    )
+    (tmp_path / "reviews.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    assert load_config(tmp_path / "reviews.yaml").training.adapter is not None
 
 
 def test_the_other_rules_are_a_config(tmp_path: Path) -> None:

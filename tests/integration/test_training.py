@@ -16,7 +16,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from toy_training import (
+    LABELS,
+    elsewhere,
+    encode,
+    largest_difference,
+    result_of,
+    toy_spec,
+    toy_texts,
+    trained,
+    weights_of,
+    without_dropout,
+)
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from configs.errors import SourceError, TrainingError
@@ -30,105 +41,18 @@ from tasks.worker.scoring import score
 from tasks.worker.spec import ScoreSpec, TrainSpec
 from tasks.worker.training import train
 
-LABELS = ["ham", "spam"]
-WORDS = {
-    "ham": ["are", "we", "still", "on", "for", "lunch", "at", "home", "later", "friend", "meeting"],
-    "spam": ["win", "a", "free", "prize", "claim", "your", "cash", "now", "urgent", "offer", "txt"],
-}
 ANY_FILE_BUT_SAFETENSORS = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy"}
-
-
-def toy_texts(count: int, seed: int, spam_share: float = 0.5) -> list[tuple[str, str]]:
-    """Return (text, label) pairs that a glance at any word tells apart."""
-    draw = np.random.default_rng(seed)
-    pairs = []
-    for number in range(count):
-        label = LABELS[int(number < spam_share * count)]
-        words = draw.choice(WORDS[label], size=draw.integers(3, 9))
-        pairs.append((" ".join(words), label))
-    return [pairs[i] for i in draw.permutation(count)]
-
-
-def encode(folder: Path, base: Path, pairs: list[tuple[str, str]]) -> Path:
-    """Write the pairs as the worker's encoded rows."""
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    ids: list[list[int]] = tokenizer([text for text, _ in pairs])["input_ids"]
-    write_rows(folder, ids, [LABELS.index(label) for _, label in pairs])
-    return folder
 
 
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compute with one thread: a tiny model gains nothing from more, and waits for them."""
+    """Compute with one thread in worker processes, too."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    torch.set_num_threads(1)
 
 
 @pytest.fixture
 def spec(tmp_path: Path, tiny_model: Path) -> TrainSpec:
-    """Return a spec that trains a tiny BERT on 48 rows on the CPU; `output` is there and empty."""
-    (tmp_path / "out").mkdir()
-    return TrainSpec(
-        base_model=str(tiny_model),
-        train=str(encode(tmp_path / "train", tiny_model, toy_texts(48, 1))),
-        validation=str(encode(tmp_path / "validation", tiny_model, toy_texts(16, 2))),
-        output=str(tmp_path / "out"),
-        labels=LABELS,
-        pad_token_id=0,
-        num_hidden_layers=None,
-        learning_rate=2e-3,
-        num_train_epochs=4,
-        per_device_train_batch_size=8,
-        gradient_accumulation_steps=1,
-        warmup_ratio=0.1,
-        weight_decay=0.01,
-        max_grad_norm=1.0,
-        class_weights="none",
-        metric_for_best_model="loss",
-        early_stopping_patience=100,
-        seed=5,
-        device="cpu",
-        precision="fp32",
-    )
-
-
-def elsewhere(spec: TrainSpec, name: str, **changes: Any) -> TrainSpec:
-    """Return the spec with a fresh output folder and the changes."""
-    output = Path(spec.output).with_name(name)
-    output.mkdir()
-    return replace(spec, output=str(output), **changes)
-
-
-def without_dropout(spec: TrainSpec) -> TrainSpec:
-    """Return the spec with a copy of its base model that has no dropout."""
-    base = Path(spec.output).with_name("base-without-dropout")
-    base.mkdir()
-    for file in Path(spec.base_model).iterdir():
-        (base / file.name).write_bytes(file.read_bytes())
-    config = json.loads((base / "config.json").read_text())
-    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    (base / "config.json").write_text(json.dumps(config))
-    return replace(spec, base_model=str(base))
-
-
-def trained(spec: TrainSpec) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Train in this process; return the weights kept and the result."""
-    train(spec)
-    return weights_of(Path(spec.output)), result_of(spec)
-
-
-def weights_of(output: Path) -> dict[str, torch.Tensor]:
-    return load_file(output / "model" / "model.safetensors")
-
-
-def result_of(spec: TrainSpec) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads((Path(spec.output) / "result.json").read_text())
-    return result
-
-
-def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
-    assert one.keys() == other.keys()
-    return max(float((one[name] - other[name]).abs().max()) for name in one)
+    return toy_spec(tmp_path, tiny_model)
 
 
 # --- The stage: a real worker process, started and read by fine_tune ------------------------------
@@ -155,7 +79,7 @@ def split(tmp_path: Path) -> SplitManifest:
 def config_for(base: Path, **training: Any) -> PipelineConfig:
     settings = {
         "base_model": str(base), "max_length": 32, "learning_rate": 2e-3, "num_train_epochs": 5,
-        "per_device_train_batch_size": 8, "device": "cpu", "early_stopping_patience": 100,
+        "train_batch_size": 8, "device": "cpu", "early_stopping_patience": 100,
     }  # fmt: skip
     return PipelineConfig.model_validate(
         {
@@ -192,7 +116,7 @@ def test_fine_tuning_learns_and_leaves_a_whole_model_with_its_tokenizer(
     steps = [event for event in told if event[0] == "finetune"]
     assert [done for _, done, _, _ in steps] == list(range(1, made.epochs[-1].step + 1))
     assert {total for _, _, total, _ in steps} == {made.epochs[-1].step}
-    assert "loss" in steps[-1][3] and "rows/s" in steps[-1][3] and "s left" in steps[-1][3]
+    assert all(word in steps[-1][3] for word in ("loss", "rate", "tokens/s", "MiB", "s left"))
     assert [done for stage, done, _, _ in told if stage == "validation"] == [1, 2, 3, 4, 5]
     told.clear()
     with listening(lambda *event: told.append(event)):
@@ -237,7 +161,9 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_with_the_same_weights
     monkeypatch.setenv("EKIBEN_HOME", str(homes / "another"))
     whole = fine_tune(config, split)
     assert resumed.files["model/model.safetensors"] == whole.files["model/model.safetensors"]
-    assert (resumed.epochs, resumed.curve) == (whole.epochs, whole.curve)
+    assert resumed.epochs == whole.epochs
+    losses = [(point.step, point.loss, point.learning_rate) for point in resumed.curve]
+    assert losses == [(point.step, point.loss, point.learning_rate) for point in whole.curve]
     assert resumed.best_epoch == whole.best_epoch
 
 
@@ -283,7 +209,7 @@ def test_the_worker_ends_when_its_parent_is_killed(spec: TrainSpec, tmp_path: Pa
         [sys.executable, "-c", parent_code, str(file)], stdout=subprocess.PIPE, text=True
     ) as parent:
         assert parent.stdout is not None
-        assert "'event': 'epoch'" in parent.stdout.readline()
+        assert "'event': 'step'" in parent.stdout.readline()
         (worker,) = psutil.Process(parent.pid).children()
         os.kill(parent.pid, signal.SIGKILL)
         parent.wait()
@@ -292,9 +218,9 @@ def test_the_worker_ends_when_its_parent_is_killed(spec: TrainSpec, tmp_path: Pa
 
 
 def test_two_processes_end_where_one_does_with_the_same_global_batch(spec: TrainSpec) -> None:
-    alone = elsewhere(without_dropout(spec), "alone", gradient_accumulation_steps=2)
+    alone = elsewhere(without_dropout(spec), "alone")
     weights, result = trained(alone)
-    shared = elsewhere(alone, "shared", gradient_accumulation_steps=1)
+    shared = elsewhere(alone, "shared")
     file = Path(shared.output) / "train.json"
     shared.write(file)
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -309,6 +235,16 @@ def test_two_processes_end_where_one_does_with_the_same_global_batch(spec: Train
         assert theirs["train_loss"] == pytest.approx(mine["train_loss"], abs=1e-4)
         assert theirs["loss"] == pytest.approx(mine["loss"], abs=1e-4)
     assert largest_difference(weights, weights_of(Path(shared.output))) < 1e-3
+
+
+def test_full_determinism_does_no_harm_on_a_cpu(spec: TrainSpec) -> None:
+    weights, result = trained(elsewhere(spec, "as-it-is"))
+    strict = elsewhere(spec, "strict", full_determinism=True)
+    file = Path(strict.output) / "train.json"
+    strict.write(file)
+    run_worker("train", file, lambda event: None)
+    assert result_of(strict)["epochs"] == result["epochs"]
+    assert largest_difference(weights, weights_of(Path(strict.output))) == 0.0
 
 
 # --- The loop itself, in this process -------------------------------------------------------------
@@ -326,22 +262,24 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_gives_others(
 
 
 @pytest.mark.parametrize("class_weights", ["none", "balanced"])
-def test_accumulated_batches_make_the_update_of_one_big_batch(
+def test_an_update_in_parts_is_the_update_of_one_batch(
     spec: TrainSpec, tmp_path: Path, tiny_model: Path, class_weights: str
 ) -> None:
-    # 20 rows in batches of 8 leave one of 4; the balance of labels differs from batch to batch.
+    # 20 rows leave an update of 8 after one of 12; the balance of labels differs from part to part.
     rows = encode(tmp_path / "few", tiny_model, toy_texts(20, 3, spam_share=0.2))
-    spec = replace(without_dropout(spec), train=str(rows), class_weights=class_weights)
-    big, big_result = trained(elsewhere(spec, "big", per_device_train_batch_size=20))
-    small, small_result = trained(
-        elsewhere(spec, "small", per_device_train_batch_size=8, gradient_accumulation_steps=3)
+    spec = replace(
+        without_dropout(spec), train=str(rows), class_weights=class_weights, train_batch_size=12
     )
-    assert [epoch["step"] for epoch in small_result["epochs"]] == [1, 2, 3, 4]
-    assert [epoch["train_loss"] for epoch in small_result["epochs"]] == pytest.approx(
-        [epoch["train_loss"] for epoch in big_result["epochs"]], abs=1e-5
-    )
-    assert small_result["best_epoch"] == big_result["best_epoch"]
-    assert largest_difference(small, big) < 1e-4
+    whole, expected = trained(elsewhere(spec, "whole"))
+    for most in (60, 25, 1):  # some rows at once, two, one
+        cut, found = trained(elsewhere(spec, f"cut-{most}", max_tokens_per_device=most))
+        assert [epoch["step"] for epoch in found["epochs"]] == [2, 4, 6, 8]
+        for name in ("train_loss", "loss"):
+            assert [epoch[name] for epoch in found["epochs"]] == pytest.approx(
+                [epoch[name] for epoch in expected["epochs"]], abs=1e-5
+            )
+        assert found["best_epoch"] == expected["best_epoch"]
+        assert largest_difference(cut, whole) < 1e-4
 
 
 def test_class_weights_weigh_the_loss_as_scikit_learn_balances_it(
@@ -352,7 +290,7 @@ def test_class_weights_weigh_the_loss_as_scikit_learn_balances_it(
 
     rows = encode(tmp_path / "rare", tiny_model, toy_texts(24, 4, spam_share=0.25))
     one_update = replace(
-        without_dropout(spec), train=str(rows), num_train_epochs=1, per_device_train_batch_size=24
+        without_dropout(spec), train=str(rows), num_train_epochs=1, train_batch_size=24
     )
     encoded = EncodedRows(rows)
     logits = logits_before_training(one_update)
@@ -373,7 +311,7 @@ def logits_before_training(spec: TrainSpec) -> NDArray[np.float64]:
     rows = EncodedRows(Path(spec.train))
     with torch.inference_mode():
         logits = [
-            model(input_ids=rows.padded(np.array([i]), 0)[0]).logits[0] for i in range(len(rows))
+            model(input_ids=rows.batch(np.array([i])).ids[None]).logits[0] for i in range(len(rows))
         ]
     return torch.stack(logits).double().numpy()
 

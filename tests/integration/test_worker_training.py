@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 from sklearn.utils.class_weight import compute_class_weight
 
-from configs.schema import Training
+from configs.training import Training
 from tasks.worker.batches import EncodedRows, write_rows
 from tasks.worker.figures import validation_figures
 from tasks.worker.optimizing import class_weights, learning_rate_at, parameter_groups

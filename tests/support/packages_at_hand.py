@@ -22,5 +22,8 @@ def installed() -> Mapping[str, set[str]]:
 def declared() -> set[str]:
     """Return the normalised names of what pyproject.toml declares, with what is said to be extra."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = project["dependencies"] + project["optional-dependencies"]["dask"]
+    extras = project["optional-dependencies"]
+    lines = project["dependencies"] + [
+        line for name in extras.keys() - {"bench", "test"} for line in extras[name]
+    ]
     return {canonicalize_name(Requirement(line).name) for line in lines}

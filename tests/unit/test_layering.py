@@ -42,9 +42,9 @@ class Import:
         return self.module.partition(".")[0]
 
 
-def imports_of(file: str) -> Iterator[Import]:
-    """Yield every import of a module, wherever in it."""
-    for node in ast.walk(MODULES[file]):
+def imports_of(file: str, *, at_once: bool = False) -> Iterator[Import]:
+    """Yield every import of a module, wherever in it, or those at its top alone."""
+    for node in MODULES[file].body if at_once else ast.walk(MODULES[file]):
         if isinstance(node, ast.Import):
             yield from (Import(file, alias.name, ()) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -105,6 +105,9 @@ def test_nothing_is_imported_by_a_name_that_only_running_tells() -> None:
         ("evaluate", ("tasks/figures.py", "tasks/metrics/")),
         ("sqlalchemy", ("tasks/queries.py",)),
         ("matplotlib", ("tasks/plots.py",)),
+        ("mlflow", ("tasks/course.py",)),
+        ("wandb", ("tasks/course.py",)),
+        ("codecarbon", ("tasks/energy.py",)),
     ],
 )
 def test_a_heavy_library_has_its_door(library: str, doors: tuple[str, ...]) -> None:
@@ -126,12 +129,20 @@ def test_a_task_takes_of_prefect_only_the_task_line() -> None:
 def test_the_worker_imports_torch_transformers_safetensors_numpy_and_itself() -> None:
     worker = [found for found in IMPORTS if found.by.startswith("tasks/worker/")]
     outside = {
-        found.module
+        found
         for found in worker
         if found.top not in sys.stdlib_module_names and not found.module.startswith("tasks.worker.")
     }
-    tops = {module.partition(".")[0] for module in outside}
+    extra = {(found.by, found.top) for found in outside if found.top in ("peft", "bitsandbytes")}
+    tops = {found.top for found in outside} - {top for _, top in extra}
     assert tops == {"torch", "transformers", "safetensors", "numpy"}
+    assert extra == {
+        ("tasks/worker/adapters.py", "peft"),
+        ("tasks/worker/optimizing.py", "bitsandbytes"),
+    }
+    at_once = {found.top for by, _ in extra for found in imports_of(by, at_once=True)}
+    assert "torch" in at_once
+    assert not at_once & {top for _, top in extra}
 
 
 def third_party(folders: tuple[str, ...], without: tuple[str, ...] = ()) -> set[str]:

@@ -176,7 +176,7 @@ def test_markup_in_labels_comes_out_as_text() -> None:
     for raw in ("a|b", "*c*", "[d]", "`f`", "\n# g"):
         assert raw not in body
     assert r"a\|b \*c\* \[d\](http://e) \`f\`  \# g" in body
-    rows = [line for line in body.splitlines() if line.startswith("| train")]
+    rows = [line for line in body.splitlines() if line.startswith("| train |")]
     assert rows == ["| train | 100 | 50 | 50 |"]
     assert metadata_of(card).pipeline_tag == "text-classification"
 
