@@ -5,7 +5,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint unit slow clean
+.PHONY: demo test lint unit slow bench-training clean
 
 demo: .venv/installed
 	@$(BIN)/ekiben run configs/sms_spam.yaml
@@ -25,6 +25,9 @@ unit: .venv/installed-for-tests
 slow: .venv/installed-for-tests
 	EKIBEN_SLOW_EXAMPLES=20000 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
 		tests/e2e tests/integration
+
+bench-training: .venv/installed-for-tests
+	$(BIN)/python -m benchmarks.training
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "Setting up .venv (once; some minutes)"

@@ -4,15 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
-    "name", ["base_models", "change", "data", "decision", "gate", "labels", "pools"]
+    "name", ["base_models", "change", "data", "decision", "gate", "labels", "pools", "training"]
 )
 def test_a_quick_benchmark_runs_and_writes_what_it_measured(name: str) -> None:
     file = ROOT / "benchmarks" / "results" / f"{name}_quick.json"
@@ -25,3 +28,34 @@ def test_a_quick_benchmark_runs_and_writes_what_it_measured(name: str) -> None:
     results = json.loads(file.read_text(encoding="utf-8"))
     assert results["command"] == f"python -m benchmarks.{name} --quick"
     assert {"date", "hardware", "versions"} < set(results)
+
+
+def test_training_is_measured_where_only_the_worker_s_own_libraries_are(tmp_path: Path) -> None:
+    file = ROOT / "benchmarks" / "results" / "training_quick.json"
+    file.unlink(missing_ok=True)
+    link_packages(["torch", "transformers", "safetensors", "numpy"], tmp_path)
+    command = [sys._base_executable, "-m", "benchmarks.training", "--quick", "--parts", "speed"]  # type: ignore[attr-defined]
+    bare = {"PYTHONPATH": str(tmp_path), "PYTHONNOUSERSITE": "1", "HOME": str(tmp_path)}
+    ended = subprocess.run(command, cwd=ROOT, env=bare, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    results = json.loads(file.read_text(encoding="utf-8"))
+    assert results["versions"]["accelerate"] is None
+    raced = results["speed"]["sms_spam"]["contenders"]
+    assert raced["grouped"]["forward"] == "plain loop with the Trainer's arithmetic"
+    assert raced["ours"]["forward"] == "packed BERT"
+
+
+def link_packages(names: list[str], folder: Path) -> None:
+    """Put these installed packages and all that they need into an otherwise empty folder."""
+    waiting, known = list(names), set[str]()
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name in known:
+            continue
+        known.add(name)
+        own = distribution(name)
+        site = Path(str(own.locate_file("")))
+        for part in {Path(file).parts[0] for file in own.files or []} - {"..", "__pycache__"}:
+            (folder / part).symlink_to(site / part)
+        needs = [Requirement(line) for line in own.requires or []]
+        waiting += [n.name for n in needs if n.marker is None or n.marker.evaluate({"extra": ""})]
