@@ -526,7 +526,7 @@ def swap_the_labels(model: Path) -> None:
 
 def change_the_weights_but_no_label(model: Path) -> None:
     weights = load_file(model / "model.safetensors")
-    weights["classifier.weight"] *= 1.5
+    weights["classifier.weight"] *= 0.5  # less sure: a sure model could not become much surer
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
 
 
