@@ -6,6 +6,7 @@ Rows that are tied go to one side of the split, so that no test row is all but k
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,7 @@ def _find(
     ]  # fmt: skip
     sizes = side_by_side(fingerprint_shard, calls, "deduplicate")
     unfit.unlink()
-    rows = _read_rows(folder)
+    rows = _read_rows(folder, sizes)
     verdict = _exact(rows, config.duplicates.conflicts)
 
     def texts(indices: Indices) -> Sequence[str]:
@@ -179,10 +180,10 @@ def _find(
     return _figures(rows, verdict, pairs, index)
 
 
-def _read_rows(folder: Path) -> _Rows:
+def _read_rows(folder: Path, sizes: Sequence[int]) -> _Rows:
     def arrays(name: str) -> Any:
         files = sorted(folder.glob(f"*.{name}.npy"))
-        joined = np.concatenate([np.load(file) for file in files])
+        joined = _joined(files, sum(sizes))
         for file in files:
             file.unlink()
         return joined
@@ -199,6 +200,18 @@ def _read_rows(folder: Path) -> _Rows:
         key=arrays("keys"),
         group=arrays("groups"),
     )
+
+
+def _joined(files: Sequence[Path], rows: int) -> Any:
+    """Return the arrays of all shards as one of so many rows; no more than one is held beside it."""
+    parts = (np.load(file) for file in files)
+    first = next(parts)
+    joined = np.empty((rows, *first.shape[1:]), dtype=first.dtype)
+    at = 0
+    for part in chain([first], parts):
+        joined[at : at + len(part)] = part
+        at += len(part)
+    return joined
 
 
 def _exact(rows: _Rows, action: str) -> _Verdict:
@@ -258,8 +271,10 @@ def _near(
         return np.concatenate([np.load(file, mmap_mode="r")[band] for file in files])[own]
 
     def compare(found: list[Indices]) -> tuple[Indices, NDArray[np.float64]]:
-        marks = np.concatenate([np.load(file) for file in sorted(folder.glob("*.marks.npy"))])
-        return near_copies([likely(distinct(np.concatenate(found)), marks, least)], texts, least)
+        marks = _joined(sorted(folder.glob("*.marks.npy")), rows)
+        pairs = likely(distinct(np.concatenate(found)), marks, least)
+        del marks  # before texts are read: 32 bytes a row
+        return near_copies([pairs], texts, least)
 
     pairs, index = compare([candidates(keys(band), own) for band in range(BANDS)])
     cluster = clusters(rows, [pairs])[own]
