@@ -141,6 +141,19 @@ def test_the_settings_of_training_are_a_config(tmp_path: Path) -> None:
     assert load_config(tmp_path / "reviews.yaml").training.adapter is not None
 
 
+def test_the_speed_of_training_is_what_the_benchmark_recorded() -> None:
+    speed = json.loads((ROOT / "benchmarks/results/training.json").read_text(encoding="utf-8"))[
+        "speed"
+    ]
+    for contender in ("padded", "grouped"):
+        sms, tweets = (
+            f"{speed[name]['ratios'][f'ours / {contender}']['median_of_turns']:.1f}"
+            for name in ("sms_spam", "tweet_sentiment")
+        )
+        words = rf"{re.escape(sms)} (\(SMS\) )?and\s{re.escape(tweets)} (\(tweets\) )?times"
+        assert re.search(words, README), (contender, sms, tweets)
+
+
 def test_the_other_rules_are_a_config(tmp_path: Path) -> None:
     rules = yaml.safe_load(block("The gate", "yaml"))
     config = yaml.safe_load(block("Your own data", "yaml"))
