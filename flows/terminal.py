@@ -56,7 +56,7 @@ class Progress:
             self.console.file.write(f"\r{text[:width]:<{width}}\r")
             self.console.file.flush()
         else:
-            self.console.print(text, highlight=False, markup=False)
+            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 class _Lines(logging.Handler):

@@ -119,9 +119,9 @@ def _processes(config: PipelineConfig) -> Processes:
 def _tell(event: dict[str, Any]) -> None:
     if event["event"] == "step":
         note = (
-            f"updates, loss {event['loss']:.3f}, rate {event['learning_rate']:.1e}, "
+            f"updates, {event['eta_seconds']:,.0f} s left, loss {event['loss']:.3f}, "
             f"{event['tokens_per_second']:,.0f} tokens/s, {event['memory_mb']:,.0f} MiB, "
-            f"{event['eta_seconds']:,.0f} s left"
+            f"rate {event['learning_rate']:.1e}"  # last, since a narrow terminal cuts it off
         )
         report_progress("finetune", event["done"], event["total"], note)
     elif event["event"] == "epoch":
