@@ -6,7 +6,6 @@ Rows that are tied go to one side of the split, so that no test row is all but k
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from tasks.near_duplicates import (
     likely,
     near_copies,
 )
-from tasks.shards import count_shards, read_shard, side_by_side, texts_of
+from tasks.shards import count_shards, joined_arrays, read_shard, side_by_side, texts_of
 from tasks.shingles import BANDS, bands_and_marks
 from tasks.steps import run_step
 from tasks.validation import quarantined_rows
@@ -182,11 +181,7 @@ def _find(
 
 def _read_rows(folder: Path, sizes: Sequence[int]) -> _Rows:
     def arrays(name: str) -> Any:
-        files = sorted(folder.glob(f"*.{name}.npy"))
-        joined = _joined(files, sum(sizes))
-        for file in files:
-            file.unlink()
-        return joined
+        return joined_arrays(sorted(folder.glob(f"*.{name}.npy")), sum(sizes), unlink=True)
 
     files = sorted(folder.glob("*.rows.parquet"))
     table = pa.concat_tables([pq.read_table(file) for file in files])
@@ -200,18 +195,6 @@ def _read_rows(folder: Path, sizes: Sequence[int]) -> _Rows:
         key=arrays("keys"),
         group=arrays("groups"),
     )
-
-
-def _joined(files: Sequence[Path], rows: int) -> Any:
-    """Return the arrays of all shards as one of so many rows; no more than one is held beside it."""
-    parts = (np.load(file) for file in files)
-    first = next(parts)
-    joined = np.empty((rows, *first.shape[1:]), dtype=first.dtype)
-    at = 0
-    for part in chain([first], parts):
-        joined[at : at + len(part)] = part
-        at += len(part)
-    return joined
 
 
 def _exact(rows: _Rows, action: str) -> _Verdict:
@@ -271,9 +254,8 @@ def _near(
         return np.concatenate([np.load(file, mmap_mode="r")[band] for file in files])[own]
 
     def compare(found: list[Indices]) -> tuple[Indices, NDArray[np.float64]]:
-        marks = _joined(sorted(folder.glob("*.marks.npy")), rows)
-        pairs = likely(distinct(np.concatenate(found)), marks, least)
-        del marks  # before texts are read: 32 bytes a row
+        files = sorted(folder.glob("*.marks.npy"))  # 32 bytes a row, let go before texts are read
+        pairs = likely(distinct(np.concatenate(found)), joined_arrays(files, rows), least)
         return near_copies([pairs], texts, least)
 
     pairs, index = compare([candidates(keys(band), own) for band in range(BANDS)])

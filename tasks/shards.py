@@ -88,6 +88,20 @@ def places_of(rows: NDArray[np.int64], among: NDArray[np.int64]) -> NDArray[np.i
     return np.where(among[at] == rows, at, -1)
 
 
+def joined_arrays(files: Iterable[Path], rows: int, *, unlink: bool = False) -> Any:
+    """Return NumPy arrays of shards, one a file, as one of so many rows; one is held beside it."""
+    joined, at = None, 0
+    for file in files:
+        part = np.load(file)
+        if joined is None:
+            joined = np.empty((rows, *part.shape[1:]), dtype=part.dtype)
+        joined[at : at + len(part)] = part
+        at += len(part)
+        if unlink:
+            file.unlink()
+    return joined
+
+
 def join_shards(file: Path, schema: pa.Schema, parts: Iterable[Path]) -> int:
     """Move the rows of several Parquet files into one, in order, and return their count."""
 
