@@ -30,6 +30,7 @@ class Contender:
     """A process that trains when it is its turn."""
 
     def __init__(self, job: Job, threads: int | None = None) -> None:
+        # Closed by __exit__, since it must outlive this call.
         self.log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.trainers", job.dumps()],

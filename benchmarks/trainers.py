@@ -102,6 +102,7 @@ def _padder(pad_token_id: int) -> Any:
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
+    # The "passwords" are tokens, and transformers leaves its constructor untyped.
     words = Tokenizer(models.WordLevel({"[PAD]": pad_token_id}, unk_token="[PAD]"))  # noqa: S106
     return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]")  # type: ignore[no-untyped-call]  # noqa: S106
 
@@ -164,6 +165,7 @@ def _loop(
         group["lr"] = spec.learning_rate
     total = len(loader) * spec.num_train_epochs
     warmup = math.ceil(total * spec.warmup_ratio)
+    # transformers leaves it untyped, too.
     schedule = get_linear_schedule_with_warmup(optimizer, warmup, total)  # type: ignore[no-untyped-call]
     scaler = torch.amp.GradScaler(device.torch.type, enabled=device.precision == "fp16")
     model.train()
