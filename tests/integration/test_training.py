@@ -91,6 +91,14 @@ def config_for(base: Path, **training: Any) -> PipelineConfig:
     )
 
 
+def worker_of(parent: int) -> psutil.Process:
+    """Return the worker that a process started; an earlier test may have left it other children."""
+    children = psutil.Process(parent).children()
+    alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    (worker,) = [child for child in alive if "tasks.worker" in child.cmdline()]
+    return worker
+
+
 def test_fine_tuning_learns_and_leaves_a_whole_model_with_its_tokenizer(
     homes: Path, split: SplitManifest, tiny_model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -138,8 +146,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_with_the_same_weights
 
     def kill_the_worker(stage: str, done: int, total: int | None, note: str) -> None:
         if stage == "finetune" and done > 3 * steps_an_epoch and not killed_at:
-            (worker,) = psutil.Process().children()
-            worker.send_signal(signal.SIGKILL)
+            worker_of(os.getpid()).send_signal(signal.SIGKILL)
             killed_at.append(done)
 
     with listening(kill_the_worker), pytest.raises(TrainingError, match="ended with code -9"):
@@ -210,7 +217,7 @@ def test_the_worker_ends_when_its_parent_is_killed(spec: TrainSpec, tmp_path: Pa
     ) as parent:
         assert parent.stdout is not None
         assert "'event': 'step'" in parent.stdout.readline()
-        (worker,) = psutil.Process(parent.pid).children()
+        worker = worker_of(parent.pid)
         os.kill(parent.pid, signal.SIGKILL)
         parent.wait()
         assert worker.wait(timeout=60) is None  # not our child: the code is not ours to read
