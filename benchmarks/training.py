@@ -54,7 +54,8 @@ def main(arguments: list[str]) -> None:
     for part in options.parts:
         with tempfile.TemporaryDirectory(prefix="ekiben-training-") as folder:
             found = measure(part, options, device, rates, Path(folder))
-        known = {**known, **around, part: {**around, **found}}
+        told = {name: {**around, **figures} for name, figures in found.items()}
+        known[part] = {**known.get(part, {}), **told}  # what is not measured now stays
         file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
         show(part, found)
