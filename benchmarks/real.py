@@ -12,7 +12,8 @@ import numpy as np
 
 from benchmarks.pools import BASELINE, CHECKPOINTS, LAST, Pool
 from benchmarks.rates import Estimates, enough, rates
-from tasks.contests import Gains, contest_of
+from tasks.contests import contest_of
+from tasks.gains import Gains
 from tasks.estimates import Estimate
 from tasks.figures import confusion_of, estimates_of
 from tasks.manifests import Contest

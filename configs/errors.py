@@ -38,6 +38,10 @@ class StepError(EkibenError):
     """What a step made was changed behind its back."""
 
 
+class FormError(EkibenError):
+    """A model cannot be brought into another form."""
+
+
 class GateError(EkibenError):
     """The gate cannot judge an evaluation, because it contradicts itself."""
 

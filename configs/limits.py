@@ -96,6 +96,16 @@ class ChampionRules(Section):
     )
 
 
+class FormRules(Section):
+    """What a cheaper form of the model may lose against the model as it was trained."""
+
+    min_gain: dict[MetricName, GainLimit] = Field(
+        default_factory=lambda: {"accuracy": -0.01},
+        description="Smallest gain by metric over the model as trained, on the same test rows: -0.01 "
+        "is the margin within which a form counts as no worse.",
+    )
+
+
 class CalibrationLimit(Section):
     """The largest calibration error that passes."""
 

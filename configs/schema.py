@@ -21,6 +21,7 @@ from configs.limits import (
     BaselineRules,
     CalibrationLimit,
     ChampionRules,
+    FormRules,
     Limits,
     RobustnessLimit,
     SliceLimits,
@@ -483,6 +484,9 @@ class Gate(Limits):
     baseline: BaselineRules = Field(
         default_factory=BaselineRules, description="What must be gained over the baseline."
     )
+    form: FormRules = Field(
+        default_factory=FormRules, description="What a cheaper form may lose against the original."
+    )
     calibration: CalibrationLimit = Field(
         default_factory=CalibrationLimit, description="Confidence beside the share right."
     )
@@ -548,9 +552,25 @@ class Gate(Limits):
         return self.model_copy(update={"baseline": BaselineRules()})
 
 
-class Serving(Section):
-    """Stages build and prove: what the service accepts, and how hard it is tried first."""
+Form = Literal["baseline", "int8", "fp32"]
 
+
+class Serving(Section):
+    """Stages form, build and prove: what is served, what it accepts, how hard it is tried first."""
+
+    forms: tuple[Form, ...] = Field(
+        ("int8", "fp32"),
+        max_length=3,
+        description="Cheaper forms of a model that passes, to be served in its place if they pass the "
+        "same gate and are no worse: fp32 and int8 (packed, for OpenVINO, without torch), baseline. "
+        "The cheapest that passes is released; [] serves the model as it was trained.",
+    )
+    calibration_rows: int = Field(
+        300,
+        ge=10,
+        le=100_000,
+        description="Training rows, chosen by content hash, from which int8 learns its ranges.",
+    )
     max_texts: int = Field(64, ge=1, le=10_000, description="Most texts in one request.")
     max_characters: int = Field(
         20_000, ge=1, le=1_000_000, description="Longest text accepted, in characters."
@@ -558,6 +578,13 @@ class Serving(Section):
     proof_rows: int = Field(
         2000, ge=10, le=1_000_000, description="Most test rows replayed through HTTP in the proof."
     )
+
+    @field_validator("forms")
+    @classmethod
+    def _each_form_once(cls, forms: tuple[Form, ...]) -> tuple[Form, ...]:
+        if len(set(forms)) != len(forms):
+            raise ValueError("a form is listed twice; list each once")
+        return forms
 
 
 class Workers(Section):
@@ -675,7 +702,7 @@ class PipelineConfig(Section):
             for metric in ("precision", "recall", "f1")
             for part in ("macro", "weighted", *known)
         }
-        for other in ("champion", "baseline"):
+        for other in ("champion", "baseline", "form"):
             unknown = sorted(set(getattr(self.gate, other).min_gain) - metrics)
             if unknown:
                 raise ValueError(

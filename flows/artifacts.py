@@ -23,6 +23,7 @@ from flows.summary import summary
 from tasks import plots
 from tasks.change import ChangeReport
 from tasks.examples import left_out_by_reason, quarantined_by_rule
+from tasks.ladder import ladder_table
 from tasks.manifests import (
     DatasetManifest,
     DuplicateReport,
@@ -274,6 +275,18 @@ def show_decision(config: PipelineConfig, run: Run, key: str = "decision") -> No
     ]
     create_markdown_artifact(
         "\n".join(parts), key=_key(config, key), description=summary(run.decision)
+    )
+
+
+def show_ladder(config: PipelineConfig, run: Run) -> None:
+    """Log which form is served and publish the ladder of forms as a table."""
+    lines = ladder_table(run)
+    told = next((line["form"] for line in lines if line["verdict"].endswith("served")), "no form")
+    log.info("forms: %s is served, of %s", told, ", ".join(line["form"] for line in lines))
+    create_table_artifact(
+        [dict(line) for line in lines],
+        key=_key(config, "forms"),
+        description=f"What each form of the model costs and comes to; {told} is served",
     )
 
 

@@ -8,8 +8,8 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from configs.errors import EkibenError
-from configs.schema import PipelineConfig
+from configs.errors import BentoError, EkibenError, FormError, TrainingError
+from configs.schema import Form, PipelineConfig
 from flows import artifacts
 from flows.forcing import forced_reason
 from flows.workers import prefect_workers
@@ -24,9 +24,12 @@ from tasks.deciding import decide
 from tasks.duplicates import deduplicate
 from tasks.evaluation import evaluate
 from tasks.finetuning import finetune
+from tasks.forms import KIND_OF
+from tasks.forms import form as make_form
 from tasks.ingest import ingest
+from tasks.ladder import Rung
 from tasks.leakage import look_for_leaks
-from tasks.manifests import CheckpointManifest, Evidence, ReleaseRecord
+from tasks.manifests import CheckpointManifest, EvaluationReport, Evidence, ReleaseRecord
 from tasks.model_card import Candidate
 from tasks.probing import probe
 from tasks.progress import listening
@@ -36,6 +39,7 @@ from tasks.reporting import Run, write_report
 from tasks.splitting import split
 from tasks.tracking import require_packages
 from tasks.validation import require_valid, validate
+from tasks.weighing import weigh
 
 log = logging.getLogger("ekiben")
 STATE_NAMES = {"release": "Released", "reject": "Rejected", "hold": "Undecided"}
@@ -111,6 +115,8 @@ def run_line(config: PipelineConfig) -> Outcome:
         other = tried(run, linear, cases)
         artifacts.show_decision(config, other, "baseline-decision")
         run = replace(run, instead=other)
+    if run.decided.verdict == "pass":
+        run = laddered(run, cases)
     own = run.chosen
     if own.decided.action != "release":
         return Outcome(run, artifacts.show_report(config, write_report(run)), None)
@@ -126,15 +132,54 @@ def run_line(config: PipelineConfig) -> Outcome:
     return Outcome(run, artifacts.show_report(config, report), record)
 
 
-def tried(run: Run, model: CheckpointManifest, cases: Cases | None) -> Run:
-    """Take one model through all that its decision rests on, and decide."""
+def laddered(run: Run, cases: Cases | None) -> Run:
+    """Try the cheaper forms that the config asks for of a model that passes, cheapest first."""
+    config, sides = run.config, run.split
+    assert sides is not None
+    asked = [form for form in KIND_OF if form in config.serving.forms]
+    if not asked:
+        return run
+    weight = weigh(config, sides, run.candidate)
+    artifacts.show(weight)
+    rungs = tuple(rung_of(run, form, cases) for form in asked)
+    run = replace(run, weight=weight, forms=rungs)
+    artifacts.show_ladder(config, run)
+    return run
+
+
+def rung_of(run: Run, form: Form, cases: Cases | None) -> Rung:
+    """Take one form of the model through what the model went through; say why if it cannot be."""
+    config, sides, linear = run.config, run.split, run.baseline
+    assert sides is not None and linear is not None
+    try:
+        model = linear if form == "baseline" else make_form(config, sides, run.candidate, form)
+        log.info("form: the model as %s", form)
+        tried_form = tried(run, model, cases, original=run.evaluation)
+        weight = weigh(config, sides, model)
+        artifacts.show(weight)
+    except (BentoError, FormError, TrainingError) as error:
+        log.warning("form: %s is not made: %s", form, error)
+        return Rung(form, None, str(error))
+    return Rung(form, replace(tried_form, weight=weight))
+
+
+def tried(
+    run: Run,
+    model: CheckpointManifest,
+    cases: Cases | None,
+    original: EvaluationReport | None = None,
+) -> Run:
+    """Take one model, or a form of `original`, through all that its decision rests on, and decide."""
     config, sides, linear = run.config, run.split, run.baseline
     assert sides is not None and linear is not None
     calibration = calibrate(config, sides, model)
     artifacts.show(calibration)
-    evaluation = evaluate(config, sides, model, calibration, linear)
-    artifacts.show_evaluation(config, evaluation)
-    artifacts.show_slices(config, evaluation)
+    evaluation = evaluate(config, sides, model, calibration, linear, original)
+    if original is None:
+        artifacts.show_evaluation(config, evaluation)
+        artifacts.show_slices(config, evaluation)
+    else:
+        artifacts.show(evaluation)
     rival = challenge(config, sides, evaluation) if config.gate.champion.min_gain else None
     if rival is not None:
         artifacts.show(rival)
@@ -147,5 +192,5 @@ def tried(run: Run, model: CheckpointManifest, cases: Cases | None) -> Run:
     leakage = look_for_leaks(config, sides)
     artifacts.show(leakage)
     evidence = Evidence(evaluation=evaluation, challenge=rival, probe=probed, leakage=leakage)
-    decided = decide(config, evidence, forced=forced_reason())
+    decided = decide(config, evidence, forced=None if original else forced_reason())
     return replace(run, decision=decided.decision, recorded=decided)

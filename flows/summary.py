@@ -11,6 +11,7 @@ from tasks.manifests import (
     DatasetManifest,
     DuplicateReport,
     EvaluationReport,
+    FormWeight,
     GateDecision,
     LabelReport,
     LeakageReport,
@@ -97,6 +98,8 @@ def _(manifest: CheckpointManifest) -> str:
             f"baseline: TF-IDF and logistic regression of {manifest.parameters:,} parameters, "
             f"{manifest.seconds:.1f} s"
         )
+    if manifest.kind.startswith("openvino"):
+        return f"form: {manifest.kind} of {manifest.parameters / 1e6:.1f} M parameters"
     used = manifest.hardware
     tokens = "" if used is None else f", {used.tokens_per_second:,.0f} tokens/s"
     return (
@@ -150,6 +153,14 @@ def _(decision: GateDecision) -> str:
     forced = "" if decision.forced is None else f", and forced: {decision.forced}"
     told = "; ".join((*decision.reasons, *decision.remarks))
     return f"decide: {decision.verdict}{forced}: {told}"
+
+
+@summary.register
+def _(manifest: FormWeight) -> str:
+    return (
+        f"weigh: {manifest.size_mb:.1f} MB, {manifest.cpu_ms:.2f} ms of CPU a text, "
+        f"{manifest.memory_mb:,.0f} MB of memory"
+    )
 
 
 @summary.register

@@ -104,6 +104,35 @@ def print_decisions(console: Console, run: "Run") -> None:
     print_decision(console, run.record)
     if run.instead is not None:
         print_decision(console, run.instead.record)
+    print_ladder(console, run)
+
+
+def print_ladder(console: Console, run: "Run") -> None:
+    """Print what each form of the model costs and comes to, if any was tried."""
+    from tasks.ladder import ladder_table  # late: `ekiben verify` has no run
+
+    lines = ladder_table(run)
+    if not lines:
+        return
+    table = Table(title="forms", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for column in lines[0]:
+        left = column in ("form", "over original", "verdict")
+        table.add_column(column, justify="left" if left else "right", no_wrap=True)
+    for line in lines:
+        colour = _COLOURS.get(line["verdict"].partition(",")[0], "yellow")
+        *cells, verdict = line.values()
+        table.add_row(*cells, f"[{colour}]{verdict}[/]")
+    _print_whole(console, table)
+    for rung in run.forms:
+        if rung.told is not None:
+            told = f"{rung.form} was not made: {rung.told}"
+            console.print(told, highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_whole(console: Console, table: Table) -> None:
+    """Print a table as wide as it is: in a narrower window, lines go on in the next, uncut."""
+    table.width = table.__rich_measure__(console, console.options.update(width=_WIDEST)).maximum
+    console.print(table, crop=False, soft_wrap=True)
 
 
 def print_decision(console: Console, decided: DecisionRecord) -> None:
@@ -122,9 +151,7 @@ def print_decision(console: Console, decided: DecisionRecord) -> None:
         colour = _COLOURS[line["verdict"]]
         *cells, verdict = map(escape, line.values())  # a label's or slice's name may be anything
         table.add_row(*cells, f"[{colour}]{verdict}[/]")
-    # As wide as it is: where the window is narrower, lines go on in the next rather than be cut.
-    table.width = table.__rich_measure__(console, console.options.update(width=_WIDEST)).maximum
-    console.print(table, crop=False, soft_wrap=True)
+    _print_whole(console, table)
     if untold := len(decision.rules) - len(rules):
         console.print(f"… {untold:,} more rules are in the report", highlight=False)
     forced = [] if decision.forced is None else [f"forced: {decision.forced}"]

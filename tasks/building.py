@@ -12,8 +12,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from configs.errors import BentoError
+from configs.schema import PipelineConfig
 from tasks.digests import code_digest, value_digest
 from tasks.encoding import load_tokenizer
+from tasks.forms import FORM_OF
 from tasks.gate import force, judge
 from tasks.manifests import BentoManifest, CheckpointManifest
 from tasks.model_card import Candidate, model_card
@@ -74,11 +76,7 @@ def _require_decision(candidate: Candidate) -> None:
             f"{config.name}: the decision is {decision.verdict!r}; only what is to be released is "
             "built"
         )
-    if candidate.checkpoint.kind == "linear" and not config.gate.baseline.release_instead:
-        raise BentoError(
-            f"{config.name}: the baseline is not to be released; gate.baseline.release_instead is "
-            "false"
-        )
+    _require_wanted(candidate)
     judged = judge(config.gate, evidence)
     if decision.forced is not None:
         judged = force(judged, decision.forced)
@@ -106,6 +104,28 @@ def _require_decision(candidate: Candidate) -> None:
     require_whole(checkpoint, evidence.evaluation)
 
 
+def _require_wanted(candidate: Candidate) -> None:
+    """Refuse what the config does not have released, and a form that stands beside no original."""
+    config, checkpoint = candidate.config, candidate.checkpoint
+    is_form = candidate.evaluation.original is not None
+    if checkpoint.kind == "linear" and not is_form and not config.gate.baseline.release_instead:
+        raise BentoError(
+            f"{config.name}: the baseline is not to be released; gate.baseline.release_instead is "
+            "false"
+        )
+    form = FORM_OF.get(checkpoint.kind)
+    if is_form and form not in config.serving.forms:
+        raise BentoError(
+            f"{config.name}: {form or checkpoint.kind!r} is no form to be released; serving.forms is "
+            f"{list(config.serving.forms)}"
+        )
+    if form is not None and checkpoint.kind != "linear" and not is_form:
+        raise BentoError(
+            f"{config.name}: the form {form!r} was not compared with the model as trained; run the "
+            "line"
+        )
+
+
 def _lay_out(context: Path, checkpoint: CheckpointManifest, requirements: tuple[str, ...]) -> None:
     """Lay the service and the model folder side by side, as they will lie in the Bento."""
     context.mkdir()
@@ -127,7 +147,7 @@ def _card(candidate: Candidate, tag: str) -> dict[str, Any]:
         "kind": checkpoint.kind,
         "base_model": checkpoint.base_model,
         "labels": list(config.data.label_names),
-        **_window(candidate),
+        **window_of(config, checkpoint),
         "max_texts": config.serving.max_texts,
         "max_characters": config.serving.max_characters,
         "cleaning": config.data.cleaning.model_dump(mode="json"),
@@ -141,13 +161,13 @@ def _card(candidate: Candidate, tag: str) -> dict[str, Any]:
     }
 
 
-def _window(candidate: Candidate) -> dict[str, int | None]:
+def window_of(config: PipelineConfig, checkpoint: CheckpointManifest) -> dict[str, int | None]:
     """Return how many tokens of a text are read, and what pads a shorter one."""
-    if candidate.checkpoint.kind == "linear":
+    if checkpoint.kind == "linear":
         return {"max_length": None, "pad_token_id": None}
-    tokenizer = load_tokenizer(candidate.checkpoint.path("model"))
+    tokenizer = load_tokenizer(checkpoint.path("model"))
     return {
-        "max_length": candidate.config.training.max_length,
+        "max_length": config.training.max_length,
         "pad_token_id": int(tokenizer.pad_token_id),
     }
 

@@ -15,6 +15,7 @@ from configs.errors import BentoError
 from configs.schema import PipelineConfig
 from tasks.contests import contest_of
 from tasks.digests import folder_digest
+from tasks.evaluation import PREDICTIONS
 from tasks.figures import measure
 from tasks.fingerprints import fingerprints
 from tasks.manifests import (
@@ -30,7 +31,6 @@ from tasks.serving import classify, serving
 from tasks.steps import run_step
 
 log = logging.getLogger("ekiben")
-PREDICTIONS = "predictions.parquet"
 _TRAINED_ON = ("train", "validation")
 
 
@@ -69,9 +69,9 @@ def challenge_champion(
 def _other_than(
     evaluation: EvaluationReport, released: ReleaseRecord | None
 ) -> ReleaseRecord | None:
-    """Return the release, or the newest before it, whose predictions are not these."""
+    """Return the release, or the newest before it, that is no form of this very model."""
     seen: set[str] = set()
-    while released is not None and _predictions(released) == evaluation.files.get(PREDICTIONS):
+    while released is not None and _model(released) == evaluation.model:
         seen.add(released.tag)
         before = released.previous
         if before is None or before in seen or not record_file(before).exists():
@@ -82,11 +82,13 @@ def _other_than(
     return released
 
 
-def _predictions(released: ReleaseRecord) -> str:
-    """Return the digest of what a release predicted on its test rows, by which a model is known."""
+def _model(released: ReleaseRecord) -> str:
+    """Return the digest of what a release's original predicted, by which a model is known."""
     try:
         decided = json.loads((released.bento_path / "decision.json").read_text(encoding="utf-8"))
-        return str(decided["evidence"]["evaluation"]["files"][PREDICTIONS])
+        evaluation = decided["evidence"]["evaluation"]
+        original = evaluation.get("original")
+        return str(original["model"] if original else evaluation["files"][PREDICTIONS])
     except (OSError, ValueError, KeyError, TypeError):
         return "unknown"
 

@@ -21,12 +21,15 @@ from tasks.manifests import (
     CalibrationManifest,
     CheckpointManifest,
     EvaluationReport,
+    Original,
     SplitManifest,
 )
 from tasks.reliability import reliability_bins
 from tasks.scoring import class_ids, logits_of
 from tasks.slices import require_own_slices, slices_of
 from tasks.steps import require_whole, run_step
+
+PREDICTIONS = "predictions.parquet"
 
 
 def evaluate_candidate(
@@ -35,21 +38,30 @@ def evaluate_candidate(
     checkpoint: CheckpointManifest,
     calibration: CalibrationManifest,
     baseline: CheckpointManifest,
+    original: EvaluationReport | None = None,
 ) -> EvaluationReport:
     """Return figures with intervals of the candidate and of the baseline on the same test rows.
 
-    The candidate may be the baseline itself. `predictions.parquet` has a line a test row: row, label,
-    predicted, and one probability a label, calibrated as it will be served.
+    The candidate may be the baseline itself. Where it is a form of a model, `original` is the
+    evaluation of that, and they are compared row by row. `predictions.parquet` has a line a test
+    row: row, label, predicted, and one probability a label, calibrated as it will be served.
 
     Raises:
         TrainingError: if the scoring worker fails, with the end of its log.
         StepError: if split, calibration or a checkpoint was changed since it was made.
         GateError: if the evaluation does not count its own predictions.
     """
-    require_whole(split, checkpoint, calibration, baseline)
+    parents = {
+        "split": split,
+        "checkpoint": checkpoint,
+        "calibration": calibration,
+        "baseline": baseline,
+    } | ({} if original is None else {"original": original})
+    require_whole(*parents.values())
 
     def produce(folder: Path) -> dict[str, Any]:
-        return _evaluate(config, split, checkpoint, calibration, baseline, folder)
+        own = _evaluate(config, split, checkpoint, calibration, baseline, folder)
+        return own | {"original": original and _beside(original, folder / PREDICTIONS)}
 
     report = run_step(
         "evaluate",
@@ -60,12 +72,7 @@ def evaluate_candidate(
             "max_length": config.training.max_length,
             "labels": config.data.label_names,
         },
-        parents={
-            "split": split.digest,
-            "checkpoint": checkpoint.digest,
-            "calibration": calibration.digest,
-            "baseline": baseline.digest,
-        },
+        parents={name: manifest.digest for name, manifest in parents.items()},
         produce=produce,
     )
     require_own_counts(split, report)
@@ -82,7 +89,7 @@ def require_own_counts(split: SplitManifest, report: EvaluationReport) -> None:
     """
     require_whole(split, report)
     test = pq.read_table(split.path("test.parquet"), columns=["row", "label"])
-    said = pq.read_table(report.path("predictions.parquet"))
+    said = pq.read_table(report.path(PREDICTIONS))
     if len(test) == 0 or not test["row"].equals(said["row"]):
         raise GateError(
             f"{report.folder}: predictions on {len(said)} rows, expected one on each of the "
@@ -130,7 +137,7 @@ def _evaluate(
     logits = logits_of(config, split, "test", checkpoint, folder)
     probabilities = probabilities_of(logits, calibration.scaling)
     predicted = probabilities.argmax(axis=1).astype(np.int64)
-    _write_predictions(test, labels, predicted, probabilities, folder / "predictions.parquet")
+    _write_predictions(test, labels, predicted, probabilities, folder / PREDICTIONS)
     samples, seed = config.evaluation.bootstrap_samples, config.evaluation.seed
     other = predicted
     if checkpoint.digest != baseline.digest:
@@ -149,6 +156,24 @@ def _evaluate(
         **_confidence(config, calibration, logits, probabilities, actual),
         "slices": slices_of(config, test, predicted, actual),
     }
+
+
+def _beside(original: EvaluationReport, predictions: Path) -> Original:
+    """Return how a form's predictions compare with those of the model as it was trained."""
+    numbers = {label: number for number, label in enumerate(original.labels)}
+    own, other = (
+        pq.read_table(file, columns=["row", "label", "predicted"])
+        for file in (predictions, original.path(PREDICTIONS))
+    )
+    actual, given, trained = (
+        np.array([numbers[label] for label in column.to_pylist()], dtype=np.int64)
+        for column in (own["label"], own["predicted"], other["predicted"])
+    )
+    return Original(
+        model=original.model,
+        contest=contest_of(actual, given, trained),
+        figures=original.figures,
+    )
 
 
 def _confidence(

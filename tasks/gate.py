@@ -36,7 +36,7 @@ import numpy as np
 from configs.errors import GateError
 from configs.schema import Gate
 from tasks.abstention import abstention_questions
-from tasks.contests import over_baseline, over_champion
+from tasks.contests import over_baseline, over_champion, over_original
 from tasks.estimates import Counted, Estimate, deviates, holm, level_text, more_rows
 from tasks.figures import estimates_of
 from tasks.manifests import (
@@ -122,6 +122,7 @@ def questions_of(gate: Gate, evidence: Evidence) -> Iterator[Question]:
         yield Question(metric, limit, measured.get(metric), missing=missing)
     yield from over_baseline(gate.baseline, evidence)
     yield from over_champion(gate.champion, evidence)
+    yield from over_original(gate.form, evidence)
     yield from calibration_questions(gate, evidence.evaluation)
     yield from abstention_questions(gate, evidence.evaluation)
     yield from robustness_questions(gate.robustness, evidence)

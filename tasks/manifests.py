@@ -191,10 +191,11 @@ class HardwareUse(Record):
 class CheckpointManifest(Manifest):
     """A model: `model/` with safetensors weights, config and tokenizer, or as `tasks.linear` has it.
 
-    A `linear` one has no base model, epochs, curve or hardware use.
+    A `linear` one has no base model, epochs, curve or hardware use. The `openvino` ones are forms of
+    a transformer and have its own.
     """
 
-    kind: Literal["transformer", "linear"] = "transformer"
+    kind: Literal["transformer", "linear", "openvino-fp32", "openvino-int8"] = "transformer"
     base_model: str
     base_model_digest: str
     parameters: int
@@ -297,6 +298,17 @@ class SliceCounts(Record):
         return f"{self.by}={self.value}"
 
 
+class Original(Record):
+    """The model as it was trained, of which the one evaluated is another form, on the same rows.
+
+    `model` is the digest of its predictions.
+    """
+
+    model: str
+    contest: Contest
+    figures: dict[str, Figure]
+
+
 class EvaluationReport(Manifest):
     """Figures by name, such as `accuracy`, `precision.macro`, `recall.spam`, for two models.
 
@@ -319,6 +331,15 @@ class EvaluationReport(Manifest):
     selections: tuple[Selection, ...] = ()
     abstention: Selection | None = None
     slices: tuple[SliceCounts, ...] = ()
+    original: Original | None = None
+    """What this is a form of; None where it is the model as it was trained."""
+
+    @property
+    def model(self) -> str:
+        """Return what tells the model from others: a digest of predictions, its forms' original's."""
+        if self.original is not None:
+            return self.original.model
+        return self.files.get("predictions.parquet", self.digest)
 
     @property
     def is_of_the_baseline(self) -> bool:
@@ -401,8 +422,8 @@ class Evidence(Record):
 
     @property
     def model(self) -> str:
-        """Return what tells the candidate from others: the digest of all that it predicted."""
-        return self.evaluation.files.get("predictions.parquet", self.evaluation.digest)
+        """Return what tells the candidate from others; its forms are the same model."""
+        return self.evaluation.model
 
 
 class RuleVerdict(Record):
@@ -446,6 +467,19 @@ class GateDecision(Record):
     def level(self) -> str:
         """Return what the intervals are called, such as `95%`."""
         return level_text(self.z)
+
+
+class FormWeight(Manifest):
+    """What one form of a model costs to serve, measured in a process that does nothing else.
+
+    `size_mb` is that of its files, `cpu_ms` the processor's time for a text among `rows` texts, and
+    `memory_mb` the most resident memory with them; megabytes are 10^6 bytes.
+    """
+
+    rows: int
+    size_mb: float
+    cpu_ms: float
+    memory_mb: float
 
 
 class BentoManifest(Manifest):

@@ -65,7 +65,7 @@ def model_card(candidate: Candidate, tag: str) -> str:
         *_verdict(candidate.decision),
         *_use(candidate.config, candidate.checkpoint, candidate.decision),
         *_rows(candidate),
-        *_training(candidate.config, candidate.checkpoint),
+        *_training(candidate),
         *_figures(candidate.evidence, candidate.decision),
         *_digests(candidate),
         *_serving(candidate.config.name),
@@ -98,7 +98,8 @@ def _metadata(candidate: Candidate, tag: str) -> dict[str, Any]:
     if candidate.checkpoint.kind == "linear":  # no library of the hub's loads it
         tags += ["tf-idf", "logistic-regression"]
     else:
-        known["library_name"] = "transformers"
+        is_form = candidate.checkpoint.kind.startswith("openvino")
+        known["library_name"] = "openvino" if is_form else "transformers"
         if model := _HUB_MODEL.match(config.training.base_model):
             known["base_model"] = model[1]
     if dataset := _HUB_DATASET.match(source):
@@ -167,16 +168,22 @@ def _rows(candidate: Candidate) -> Iterator[str]:
         yield f"\nThe test set is frozen; {taken:,} rows like its own were left out of training."
 
 
-def _training(config: PipelineConfig, checkpoint: CheckpointManifest) -> Iterator[str]:
+def _training(candidate: Candidate) -> Iterator[str]:
+    config, checkpoint = candidate.config, candidate.checkpoint
     yield "\n## Training\n"
     made = {
         "parameters": f"{checkpoint.parameters:,}",
         "device": checkpoint.device,
         "precision": checkpoint.precision,
     }
+    is_form = candidate.evaluation.original is not None
+    if is_form:
+        yield "Served in a cheaper form than the model as trained, which passed the same gate and was"
+        yield f"compared with that on the same test rows: {escaped(checkpoint.kind)}.\n"
     if checkpoint.kind == "linear":
         yield "TF-IDF of words and pairs of words, and logistic regression: the run's baseline,"
-        yield "released in the place of the fine-tuned model, which was not to be.\n"
+        place = "no worse than" if is_form else "released in the place of"
+        yield f"{place} the fine-tuned model{'' if is_form else ', which was not to be'}.\n"
         settings = {
             "class_weights": config.training.class_weights,
             "stop_words": config.evaluation.baseline_stop_words,

@@ -10,6 +10,7 @@ from tasks.abstention import sure_shares
 from tasks.change import ChangeReport
 from tasks.estimates import Estimate, Share
 from tasks.examples import left_out_by_reason, quarantined_by_rule
+from tasks.ladder import OVER_ORIGINAL, Rung, ladder_table, served
 from tasks.manifests import (
     BentoManifest,
     CalibrationManifest,
@@ -20,6 +21,7 @@ from tasks.manifests import (
     EvaluationReport,
     Evidence,
     Figure,
+    FormWeight,
     GateDecision,
     LabelReport,
     ProbeReport,
@@ -62,14 +64,18 @@ class Run:
     recorded: DecisionRecord | None = None
     instead: "Run | None" = None
     """The same with the baseline in the model's place, where that is not released."""
+    weight: FormWeight | None = None
+    forms: tuple[Rung, ...] = ()
+    """Cheaper forms of the model, cheapest first."""
 
     @property
     def chosen(self) -> "Run":
         """Return the run by whose decision this one ends."""
         other = self.instead
-        if other is None or other.decision is None or other.decision.action != "release":
-            return self
-        return other
+        if other is not None and other.decision is not None and other.decision.action == "release":
+            return other
+        form = served(self.forms)
+        return self if form is None or form.run is None else form.run
 
     @property
     def record(self) -> DecisionRecord:
@@ -109,6 +115,8 @@ class Run:
     def reasons(self) -> tuple[str, ...]:
         """Return why the run ends as it does: the decision's reasons, and the baseline's."""
         assert self.decision is not None
+        if (form := served(self.forms)) is not None:
+            return *self.decision.reasons, f"served as {form.form}: {'; '.join(_no_worse(form))}"
         if self.instead is None or self.instead.decision is None:
             return self.decision.reasons
         own, other = "; ".join(self.decision.reasons), "; ".join(self.instead.decision.reasons)
@@ -137,10 +145,30 @@ class Run:
             "challenge": self.challenge,
             "probe": self.probe,
             "evaluate the baseline": self.instead and self.instead.evaluation,
+            **self._of_the_form(),
             "build": self.bento,
             "prove": self.proof,
         }
         return {stage: manifest for stage, manifest in stages.items() if manifest is not None}
+
+    def _of_the_form(self) -> dict[str, Any]:
+        own = self.chosen
+        if served(self.forms) is None:
+            return {}
+        return {
+            "form": own.checkpoint,
+            "calibrate the form": own.calibration,
+            "evaluate the form": own.evaluation,
+            "probe the form": own.probe,
+        }
+
+
+def _no_worse(form: Rung) -> list[str]:
+    """Return the reasons for which a form counts as no worse than its original."""
+    assert form.run is not None
+    rules = form.run.decided.rules
+    named = [rule.reason for rule in rules if rule.metric.endswith(OVER_ORIGINAL)]
+    return named or ["it passes the same gate"]
 
 
 def write_report(run: Run) -> Path:
@@ -182,6 +210,7 @@ def render(run: Run) -> str:
         source=redact(run.config.data.uri),
         labels=run.config.data.label_names,
         rules=rules_of(run),
+        ladder=ladder_table(run),
         rules_instead=[] if run.instead is None else rules_of(run.instead),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         determinism=determinism(run),

@@ -24,7 +24,7 @@ LONGEST_FUNCTION = 60
 LONGEST_MODULE = 350
 LONGER_MODULES = {
     "configs/schema.py": 800,  # every field of the config with its description
-    "tasks/manifests.py": 500,  # all that the stages hand to one another
+    "tasks/manifests.py": 530,  # all that the stages hand to one another
 }
 
 

@@ -73,6 +73,7 @@ def test_every_stage_has_its_section() -> None:
         "Duplicates",
         "Evaluation",
         "Expectation",
+        "FormRules",
         "Gate",
         "LabelErrors",
         "Launch",
