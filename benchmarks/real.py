@@ -13,9 +13,9 @@ import numpy as np
 from benchmarks.pools import BASELINE, CHECKPOINTS, LAST, Pool
 from benchmarks.rates import Estimates, enough, rates
 from tasks.contests import contest_of
-from tasks.gains import Gains
 from tasks.estimates import Estimate
 from tasks.figures import confusion_of, estimates_of
+from tasks.gains import Gains
 from tasks.manifests import Contest
 from tasks.reliability import calibration_error, reliability_bins
 from tasks.resampling import Counts

@@ -17,6 +17,7 @@ from tasks.digests import code_digest, value_digest
 from tasks.encoding import load_tokenizer
 from tasks.forms import FORM_OF
 from tasks.gate import force, judge
+from tasks.golden import write_golden
 from tasks.manifests import BentoManifest, CheckpointManifest
 from tasks.model_card import Candidate, model_card
 from tasks.process import environment_with, tail
@@ -58,6 +59,7 @@ def build_bento(candidate: Candidate) -> BentoManifest:
             context = Path(scratch) / "context"
             _lay_out(context, candidate.checkpoint, requirements)
             write_json(context / "model" / "card.json", _card(candidate, tag))
+            write_golden(context)
             for place in (context, context / "model"):
                 (place / "README.md").write_text(model_card(candidate, tag), encoding="utf-8")
             built = _run_bentoml(config.name, version, context, Path(scratch))
@@ -129,7 +131,8 @@ def _require_wanted(candidate: Candidate) -> None:
 def _lay_out(context: Path, checkpoint: CheckpointManifest, requirements: tuple[str, ...]) -> None:
     """Lay the service and the model folder side by side, as they will lie in the Bento."""
     context.mkdir()
-    others = [name for kind in MODULES_OF if kind != checkpoint.kind for name in MODULES_OF[kind]]
+    own = MODULES_OF[checkpoint.kind]
+    others = {name for names in MODULES_OF.values() for name in names if name not in own}
     for source in sorted(SERVICE.glob("*.py")):
         if source.name not in others:
             shutil.copyfile(source, context / source.name)

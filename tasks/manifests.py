@@ -473,7 +473,7 @@ class FormWeight(Manifest):
     """What one form of a model costs to serve, measured in a process that does nothing else.
 
     `size_mb` is that of its files, `cpu_ms` the processor's time for a text among `rows` texts, and
-    `memory_mb` the most resident memory with them; megabytes are 10^6 bytes.
+    `memory_mb` the resident memory after them; megabytes are 10^6 bytes.
     """
 
     rows: int

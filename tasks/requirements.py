@@ -8,12 +8,20 @@ from packaging.utils import canonicalize_name
 from configs.errors import BentoError
 from configs.schema import Data
 
+_PACKED = ("bentoml", "openvino", "tokenizers", "numpy", "pydantic")
 SERVING_ROOTS = {
     "transformer": ("bentoml", "torch", "transformers", "safetensors", "numpy", "pydantic"),
     "linear": ("bentoml", "safetensors", "numpy", "pydantic", "rjieba"),  # which cuts Chinese
+    "openvino-fp32": _PACKED,
+    "openvino-int8": _PACKED,
 }
 """What serving a model of each kind needs, whatever its texts are."""
-MODULES_OF = {"transformer": ("transformer.py",), "linear": ("linear.py", "words.py")}
+MODULES_OF = {
+    "transformer": ("transformer.py",),
+    "linear": ("linear.py", "words.py"),
+    "openvino-fp32": ("packed.py",),
+    "openvino-int8": ("packed.py",),
+}
 """Modules of the service that models of one kind need alone."""
 
 

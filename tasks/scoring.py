@@ -19,6 +19,8 @@ from tasks.progress import report_progress
 from tasks.words import words
 from tasks.worker.spec import ScoreSpec
 
+_TEXTS_A_PART = 1000
+
 
 def logits_of(
     config: PipelineConfig,
@@ -47,6 +49,8 @@ def score(
         texts = pq.read_table(parquet, columns=["text"])["text"].to_pylist()
         model = read_linear(checkpoint.path("model"), len(config.data.label_names))
         return model.logits(texts, words)
+    if checkpoint.kind != "transformer":
+        return _of_the_packed_form(config, checkpoint, parquet, told)
     logits = _of_the_worker(config, checkpoint, parquet, folder, told)
     if not np.isfinite(logits).all():
         raise TrainingError(
@@ -54,6 +58,22 @@ def score(
             "its training diverged; lower training.learning_rate"
         )
     return logits
+
+
+def _of_the_packed_form(
+    config: PipelineConfig, checkpoint: CheckpointManifest, parquet: Path, told: str
+) -> Logits:
+    """Return logits as the service will compute them, in float64."""
+    from tasks.packed import Packed  # late: openvino takes a second, and most steps need none
+
+    texts = pq.read_table(parquet, columns=["text"])["text"].to_pylist()
+    model = Packed(checkpoint.path("model"), config.training.max_length)
+    parts = []
+    for start in range(0, len(texts), _TEXTS_A_PART):
+        ids, _ = model.tokenize(texts[start : start + _TEXTS_A_PART])
+        parts.append(model.logits(ids))
+        report_progress("score", min(start + _TEXTS_A_PART, len(texts)), len(texts), told)
+    return np.concatenate(parts)
 
 
 def _of_the_worker(

@@ -14,13 +14,15 @@ from configs.errors import BentoError
 from configs.schema import PipelineConfig
 from tasks.building import SERVICE, window_of
 from tasks.manifests import CheckpointManifest, FormWeight, SplitManifest
-from tasks.process import environment_with
+from tasks.process import environment_with, last_lines
 from tasks.steps import require_whole, run_step, write_json
 
 _MOST_ROWS = 500
 _MEASURE = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
+
+import psutil
 from engine import Engine
 
 folder = Path(sys.argv[1])
@@ -32,9 +34,8 @@ for _ in range(3):
     started = time.process_time()
     engine.classify(texts)
     taken.append(time.process_time() - started)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-unit = 1 if sys.platform == "darwin" else 1024
-print(json.dumps({"cpu_ms": 1000 * min(taken) / len(texts), "memory_mb": peak * unit / 1e6}))
+memory = psutil.Process().memory_info().rss
+print(json.dumps({"cpu_ms": 1000 * min(taken) / len(texts), "memory_mb": memory / 1e6}))
 """
 
 
@@ -97,10 +98,9 @@ def _measured(
         file.unlink()
     scratch.rmdir()
     if ended.returncode != 0:
-        said = " ".join(ended.stderr.split())[-300:]
         raise BentoError(
             f"{config.name}: the engine of kind {checkpoint.kind!r} ended with code "
-            f"{ended.returncode}: {said}"
+            f"{ended.returncode}: {last_lines(ended.stderr)}"
         )
     measured: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
     return measured

@@ -5,16 +5,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from engine import Row
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-_TEXTS_A_BATCH = 32
+_TOKENS_A_BATCH = 4096  # padding included
 
 
 class Transformer:
-    """A loaded model with its tokenizer."""
+    """A loaded model with its tokenizer; on a GPU, if there is one."""
 
-    def __init__(self, folder: Path, card: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, card: dict[str, Any], threads: int = 0) -> None:
+        if threads:
+            torch.set_num_threads(threads)
         self.card = card
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -23,20 +26,7 @@ class Transformer:
         )
         self.model.eval().to(self.device)
 
-    def score(self, texts: list[str]) -> tuple[NDArray[np.float64], list[bool]]:
-        """Return logits [n_texts, n_labels], and for each text whether its end was cut off.
-
-        Texts of similar length are computed together, so that little of a batch is padding.
-        """
-        ids, truncated = self._tokenize(texts)
-        order = sorted(range(len(ids)), key=lambda number: len(ids[number]))
-        logits = np.empty((len(texts), len(self.card["labels"])))
-        for start in range(0, len(order), _TEXTS_A_BATCH):
-            batch = order[start : start + _TEXTS_A_BATCH]
-            logits[batch] = self._logits([ids[number] for number in batch])
-        return logits, truncated
-
-    def _tokenize(self, texts: list[str]) -> tuple[list[list[int]], list[bool]]:
+    def encode(self, texts: list[str]) -> list[Row]:
         """Return the first `max_length` token ids of each text, and whether there were more."""
         encoded = self.tokenizer(
             texts,
@@ -49,7 +39,24 @@ class Transformer:
             encoded["overflow_to_sample_mapping"], encoded["input_ids"], strict=True
         ):
             windows[source].append(row)
-        return [rows[0] for rows in windows], [len(rows) > 1 for rows in windows]
+        return [Row(rows[0], len(rows[0]), len(rows) > 1) for rows in windows]
+
+    def logits(self, rows: list[Row]) -> NDArray[np.float64]:
+        """Return logits [n_rows, n_labels].
+
+        Rows of similar length are computed together, so that little of a batch is padding.
+        """
+        order = sorted(range(len(rows)), key=lambda number: rows[number].n_tokens)
+        found = np.empty((len(rows), len(self.card["labels"])))
+        batch: list[int] = []
+        for place, number in enumerate(order):
+            batch.append(number)
+            following = order[place + 1 : place + 2]
+            width = rows[following[0]].n_tokens if following else 0
+            if not following or (len(batch) + 1) * width > _TOKENS_A_BATCH:
+                found[batch] = self._logits([rows[each].content for each in batch])
+                batch = []
+        return found
 
     @torch.inference_mode()
     def _logits(self, ids: list[list[int]]) -> NDArray[np.float32]:

@@ -22,7 +22,6 @@ import pyarrow.parquet as pq
 import pytest
 from e2e_support import ROOT, Homes, ReleasedHomes, free_port, line_environment, stopped
 from prefect_support import PrefectServer
-from safetensors.torch import load_file, save_file
 
 from configs.errors import BentoError
 from configs.loading import load_config
@@ -38,6 +37,7 @@ from tasks.duplicates import find_duplicates
 from tasks.evaluation import evaluate_candidate
 from tasks.finetuning import fine_tune
 from tasks.fingerprints import fingerprints
+from tasks.forms import make_form
 from tasks.gate import judge
 from tasks.ingest import read_dataset
 from tasks.leakage import count_leaks
@@ -139,7 +139,8 @@ def test_a_run_prints_the_decision_the_report_the_tag_and_two_lines_to_copy(
     assert Path(report[1]).is_file()
     assert re.search(
         r"^Released in \d+ s: accuracy: 0\.\d+ \[.+\] reaches 0\.8; "
-        r"leaked test rows: 0 stays within 0$",
+        r"leaked test rows: 0 stays within 0; "
+        r"served as int8: accuracy over original: .+ reaches -0\.05$",
         printed,
         re.MULTILINE,
     )
@@ -217,8 +218,8 @@ def test_the_bento_asks_for_exact_versions_of_what_serving_needs_and_nothing_els
     for line in lines:
         assert re.fullmatch(r"[a-z0-9._-]+==[0-9][0-9a-zA-Z.!]*", line), line
     names = {line.partition("==")[0] for line in lines}
-    assert {"bentoml", "torch", "transformers", "safetensors"} <= names
-    assert not names & NOT_FOR_SERVING
+    assert {"bentoml", "openvino", "tokenizers"} <= names
+    assert not names & (NOT_FOR_SERVING | {"torch", "transformers", "nncf"})
     for file in folder.rglob("*"):
         assert not re.search(r"index-url|find-links|://", file.read_text(encoding="utf-8")), file
 
@@ -233,7 +234,8 @@ def test_the_service_in_the_bento_imports_nothing_of_the_line(released: Released
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         for name in _imported(node)
     }
-    assert {"bentoml", "torch"} <= imported
+    assert {"bentoml", "openvino"} <= imported
+    assert "torch" not in imported
     assert not imported & {"configs", "tasks", "flows", "prefect", "great_expectations", "datasets"}
 
 
@@ -429,7 +431,7 @@ def test_a_second_run_reuses_every_step_says_so_and_releases_the_same_tag(
     assert printed_lines(again.stdout) == printed_lines(released.printed)
     after = {path: path.stat().st_mtime_ns for path in steps.glob("*/*/manifest.json")}
     assert after == before
-    assert len(after) == 13
+    assert len(after) == 22
     assert folder_digest(bento_of(released)) == bento
     assert (bento_of(released).parent / "latest").read_text() == bento_of(released).name
 
@@ -507,11 +509,14 @@ def made(homes: Path, released: ReleasedHomes) -> Made:
     checkpoint = fine_tune(config, split)
     calibration = calibrate_candidate(config, split, checkpoint)
     baseline = fit_baseline(config, split)
-    evaluation = evaluate_candidate(config, split, checkpoint, calibration, baseline)
+    original = evaluate_candidate(config, split, checkpoint, calibration, baseline)
+    form = make_form(config, split, checkpoint, "int8")
+    calibration = calibrate_candidate(config, split, form)
+    evaluation = evaluate_candidate(config, split, form, calibration, baseline, original)
     evidence = Evidence(evaluation=evaluation, leakage=count_leaks(config, split))
     decided = decide_on(config, evidence)
     evidence, decision = decided.evidence, decided.decision
-    candidate = Candidate(config, dataset, split, checkpoint, evidence, decision)
+    candidate = Candidate(config, dataset, split, form, evidence, decision)
     bento = build_bento(candidate)
     assert bento.tag == printed_tag(released.printed)
     assert bento.folder.is_relative_to(homes)
@@ -524,10 +529,11 @@ def swap_the_labels(model: Path) -> None:
     (model / "card.json").write_text(json.dumps(card), encoding="utf-8")
 
 
-def change_the_weights_but_no_label(model: Path) -> None:
-    weights = load_file(model / "model.safetensors")
-    weights["classifier.weight"] *= 0.5  # less sure: a sure model could not become much surer
-    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+def read_capitals_as_capitals(model: Path) -> None:
+    tokenizer = json.loads((model / "tokenizer.json").read_text(encoding="utf-8"))
+    assert tokenizer["normalizer"]["lowercase"]
+    tokenizer["normalizer"]["lowercase"] = False
+    (model / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
 
 
 def forget_the_calibration(model: Path) -> None:
@@ -547,7 +553,7 @@ def change_the_card(model: Path, **changes: Any) -> None:
     "tamper",
     [
         swap_the_labels,
-        change_the_weights_but_no_label,
+        read_capitals_as_capitals,
         forget_the_calibration,
         be_sure_of_nothing,
     ],
@@ -567,7 +573,7 @@ def end_at_import(source: Path) -> None:
 
 
 def lose_the_weights(source: Path) -> None:
-    (source / "model" / "model.safetensors").unlink()
+    (source / "model" / "openvino.bin").unlink()
 
 
 @pytest.mark.parametrize(
@@ -575,7 +581,7 @@ def lose_the_weights(source: Path) -> None:
     [
         (end_at_import, "RuntimeError: the oven is cold"),
         # The worker fails as it starts, and BentoML starts it again for ever.
-        (lose_the_weights, "no file named model.safetensors"),
+        (lose_the_weights, "openvino.xml: cannot be read"),
     ],
 )
 def test_a_bento_that_does_not_start_is_an_error_with_the_end_of_its_log(
@@ -642,8 +648,9 @@ def champion_home(made: Made, homes: Path, released: ReleasedHomes) -> Path:
 
 def as_another(evaluation: EvaluationReport) -> EvaluationReport:
     """Return the evaluation of a model that has predicted as much, and is not known as the same."""
-    files = {**evaluation.files, "predictions.parquet": "0" * 64}
-    return evaluation.model_copy(update={"files": files})
+    assert evaluation.original is not None
+    original = evaluation.original.model_copy(update={"model": "0" * 64})
+    return evaluation.model_copy(update={"original": original})
 
 
 @pytest.mark.usefixtures("champion_home")
@@ -666,7 +673,8 @@ def test_the_champion_s_own_bento_is_asked_about_the_rows_it_was_not_trained_on(
     # It is the same model under another name, which agrees with itself.
     assert all(given == other for _, given, other, _ in report.contest.counts)
     assert sum(rows for *_, rows in report.contest.counts) == 124
-    gate = Gate.model_validate({"champion": {"min_gain": {"accuracy": -0.2, "f1.macro": -0.2}}})
+    margins = {"min_gain": {"accuracy": -0.2, "f1.macro": -0.2}}
+    gate = Gate.model_validate({"champion": margins, "form": margins})
     decision = judge(gate, Evidence(evaluation=as_another(made.evaluation), challenge=report))
     assert decision.verdict == "pass"
     assert decision.rules[0].metric == "accuracy over champion"
@@ -743,9 +751,12 @@ def test_one_can_walk_from_a_served_answer_back_to_the_source(
         released, "calibrate", CalibrationManifest, evaluation.parents["calibration"]
     )
     assert calibration.scaling == evaluation.scaling
-    checkpoint = step(released, "finetune", CheckpointManifest, evaluation.parents["checkpoint"])
-    assert checkpoint.digest == calibration.parents["checkpoint"]
-    assert checkpoint.digest == bento.parents["checkpoint"]
+    form = step(released, "form", CheckpointManifest, evaluation.parents["checkpoint"])
+    assert form.digest == calibration.parents["checkpoint"] == bento.parents["checkpoint"]
+    assert form.kind == "openvino-int8"
+    checkpoint = step(released, "finetune", CheckpointManifest, form.parents["checkpoint"])
+    original = step(released, "evaluate", EvaluationReport, evaluation.parents["original"])
+    assert original.parents["checkpoint"] == checkpoint.digest
     split = step(released, "split", SplitManifest, checkpoint.parents["split"])
     assert split.digest == evaluation.parents["split"]
     duplicates = step(released, "deduplicate", DuplicateReport, split.parents["duplicates"])

@@ -14,9 +14,9 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 from configs.errors import GateError
 from configs.schema import Gate
 from tasks.contests import confusions_of, contest_of
-from tasks.gains import Gain, Gains, PairedShare
 from tasks.estimates import NORMAL, Z95, more_rows
 from tasks.figures import estimates_of
+from tasks.gains import Gain, Gains, PairedShare
 from tasks.gate import judge
 from tasks.manifests import ChallengeReport, Contest, EvaluationReport, Evidence
 from tasks.questions import figure_of
