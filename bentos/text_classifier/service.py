@@ -1,13 +1,17 @@
 """The service in every Bento that Ekiben releases: texts in, labels with probabilities out."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import bentoml
+from batching import Batcher, Late, Overloaded
 from bentoml._internal.utils.analytics import usage_stats
+from bentoml.exceptions import ServiceUnavailable
 from cleaning import clean
 from engine import Answer, Engine, read_card
+from lifecycle import Counted, Lifecycle, respawn_quickly
 from pages import OwnPagesOnly
 from privacy import mask
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -16,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 # imported: so say no, and make it ask again.
 os.environ["BENTOML_DO_NOT_TRACK"] = "True"
 usage_stats.do_not_track.cache_clear()
+respawn_quickly()
 
 MODEL = Path(__file__).with_name("model")
 CARD = read_card(MODEL)
@@ -95,22 +100,80 @@ class Classification(BaseModel):
     )
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What may be set of the queue and of stopping."""
+
+    batch_tokens: int = 1024
+    queue_tokens: int = 16384
+    queue_ms: int = 100
+    drain_seconds: int = 30
+    refuse_ms: int = 1000
+    deadline_ms: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A text, and about how many tokens it has."""
+
+    text: str
+    n_tokens: int
+
+
+class Measures:
+    """Nobody is told of the batches yet."""
+
+    def computed(self, rows: int, tokens: int) -> None:
+        """Take no note."""
+
+
+SETTINGS = Settings()
+LIFECYCLE = Lifecycle(SETTINGS)
+
+
 @bentoml.service(name=CARD["pipeline"])
 class TextClassifier:
     """Classify texts with the model in this Bento."""
 
     def __init__(self) -> None:
-        self.engine = Engine(MODEL)
-        self.engine.classify(["warm up"])
+        engine = Engine(MODEL)
+        self.batcher: Batcher[Row, Answer] = Batcher(
+            lambda rows: engine.classify([row.text for row in rows]), SETTINGS, Measures()
+        )
+
+    @bentoml.on_startup
+    async def start(self) -> None:
+        """Be ready once the model answers as it did when it was built."""
+        await self.batcher.start()
+        await LIFECYCLE.start(self.answer, MODEL / "golden.json")
+
+    @bentoml.on_shutdown
+    async def stop(self) -> None:
+        """Compute what waits."""
+        await self.batcher.close()
+
+    async def answer(self, texts: list[str]) -> list[Answer]:
+        """Return an answer for each cleaned text, in order."""
+        rows = [Row(text, 2 + len(text) // 4) for text in texts]
+        return await self.batcher.submit(rows, SETTINGS.deadline_ms / 1000)
 
     @bentoml.api(input_spec=Request)
-    def classify(self, texts: list[str]) -> list[Classification]:
+    async def classify(self, texts: list[str]) -> list[Classification]:
         """Return for each text its label, the probability of every label, and the model's tag."""
-        return [_classification(answer) for answer in self.engine.classify(texts)]
+        try:
+            answers = await self.answer(texts)
+        except (Overloaded, Late) as refusal:
+            raise ServiceUnavailable(str(refusal)) from None
+        return [_classification(answer) for answer in answers]
 
 
 # The decorator has made a Service of the class, which its types do not say.
-TextClassifier.add_asgi_middleware(OwnPagesOnly)  # type: ignore[attr-defined]
+SERVICE: Any = TextClassifier
+SERVICE.add_asgi_middleware(OwnPagesOnly)
+# A middleware that a service adds stands within BentoML's own, and this must be the outermost. The
+# Service takes no attribute, so its class, which has no other, gives the application.
+_application = type(SERVICE).to_asgi
+type(SERVICE).to_asgi = lambda service, **asked: Counted(_application(service, **asked), LIFECYCLE)
 
 
 def _classification(answer: Answer) -> Classification:
