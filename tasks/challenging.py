@@ -26,7 +26,7 @@ from tasks.manifests import (
     SplitManifest,
 )
 from tasks.progress import report_progress
-from tasks.releasing import champion, read_release, record_file
+from tasks.releases import champion, read_release, record_file
 from tasks.serving import classify, serving
 from tasks.steps import run_step
 

@@ -15,7 +15,7 @@ from configs.schema import PipelineConfig, redact
 from tasks.change import ChangeReport, compare_profiles
 from tasks.manifests import DatasetManifest, DuplicateReport, ProfileManifest, ReleaseRecord
 from tasks.profiles import NO_ROWS, Profile, merge, profile_of
-from tasks.releasing import champion, record_file
+from tasks.releases import champion, record_file
 from tasks.shards import count_shards, places_of, read_shard, side_by_side
 from tasks.steps import run_step, write_text
 

@@ -1,17 +1,14 @@
 """Stage release: one rename makes the proven Bento visible, then `latest` moves to it."""
 
 import logging
-import os
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import ValidationError
 
 from configs.errors import BentoError
-from configs.loading import explain
 from configs.schema import PipelineConfig, redact
 from tasks.digests import file_digests, value_digest
 from tasks.manifests import (
@@ -20,14 +17,10 @@ from tasks.manifests import (
     ReleaseRecord,
 )
 from tasks.records import DecisionRecord, contradictions
-from tasks.steps import home, sync_folder, write_json, write_text
+from tasks.releases import bento_store, read_release, record_file
+from tasks.steps import sync_folder, write_json, write_text
 
 log = logging.getLogger("ekiben")
-
-
-def bento_store() -> Path:
-    """Return BentoML's store: `$BENTOML_HOME`, else `~/bentoml`."""
-    return Path(os.environ.get("BENTOML_HOME") or Path.home() / "bentoml").expanduser()
 
 
 def release_bento(
@@ -63,38 +56,6 @@ def release_bento(
         write_json(file, record.model_dump(mode="json"))
     write_text(pointer, version)
     return record
-
-
-def record_file(tag: str) -> Path:
-    """Return where the record of a release lies."""
-    name, _, version = tag.partition(":")
-    return home() / "releases" / name / f"{version}.json"
-
-
-def read_release(tag: str) -> ReleaseRecord:
-    """Return the record of a release.
-
-    Raises:
-        BentoError: if the file is damaged, or another version of Ekiben wrote it.
-    """
-    file = record_file(tag)
-    try:
-        return ReleaseRecord.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        problems = explain(error, str(file))
-        raise BentoError(
-            f"{problems[0]}; the file is damaged or of another version of Ekiben: remove it, and "
-            f"{tag} is served as before but no longer compared with"
-        ) from None
-
-
-def champion(pipeline: str) -> ReleaseRecord | None:
-    """Return the record of the release that `latest` names, or None where there is none."""
-    pointer = bento_store() / "bentos" / pipeline / "latest"
-    if not pointer.exists():
-        return None
-    tag = f"{pipeline}:{pointer.read_text(encoding='utf-8').strip()}"
-    return read_release(tag) if record_file(tag).exists() else None
 
 
 def _require_chain(decided: DecisionRecord, bento: BentoManifest, proof: ProofReport) -> None:

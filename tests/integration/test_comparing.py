@@ -10,7 +10,7 @@ from configs.errors import DataError
 from configs.schema import PipelineConfig
 from tasks.comparing import compare_with_champion, profile_dataset, remember_profile
 from tasks.manifests import GateDecision, ProfileManifest, ReleaseRecord
-from tasks.releasing import bento_store, champion, record_file
+from tasks.releases import bento_store, champion, record_file
 from tasks.steps import write_json
 
 

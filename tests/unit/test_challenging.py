@@ -10,7 +10,7 @@ from configs.errors import BentoError
 from configs.schema import PipelineConfig
 from tasks.challenging import challenge_champion
 from tasks.manifests import EvaluationReport, GateDecision, ReleaseRecord, SplitManifest
-from tasks.releasing import bento_store, record_file
+from tasks.releases import bento_store, record_file
 from tasks.steps import write_json
 
 CONFIG = PipelineConfig.model_validate(
