@@ -189,6 +189,38 @@ def deploy(
 
 
 @app.command()
+def serve(
+    pipeline: Annotated[
+        str,
+        typer.Argument(
+            help="Name of the pipeline, or PIPELINE:VERSION.", metavar="PIPELINE[:VERSION]"
+        ),
+    ],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 3000,
+    keys_file: Annotated[
+        Path | None, typer.Option(help="API keys, a line NAME SHA256-HEX each.")
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="Certificate of TLS, as a PEM file.")
+    ] = None,
+    key_of_certificate: Annotated[
+        Path | None, typer.Option(help="The certificate's private key, as a PEM file.")
+    ] = None,
+    allow_plaintext: Annotated[
+        bool, typer.Option("--allow-plaintext", help="Answer other machines without TLS.")
+    ] = False,
+) -> None:
+    """Serve the champion of a pipeline, and each that follows it, without dropping a request."""
+    from flows.serving import Network, serve_pipeline
+
+    serve_pipeline(
+        pipeline,
+        Network(host, port, keys_file, certificate, key_of_certificate, allow_plaintext),
+    )
+
+
+@app.command()
 def report(
     pipeline: Annotated[str, typer.Argument(help="Name of the pipeline.", metavar="PIPELINE")],
     open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,

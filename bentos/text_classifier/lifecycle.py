@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, MutableMapping, Sequence
@@ -22,6 +23,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HAND_OVER = signal.SIGUSR1
 """Tells a worker that another one listens on its socket now."""
+LEASH = "EKIBEN_LEASH"
+"""Variable with the number of a socket whose other end is told "ready", and held by who may end us."""
 GOLDEN_TOLERANCE = 1e-4  # of a probability; other processors round their sums otherwise
 _REFUSAL = b'{"error": "the service is stopping; send the request again", "details": []}'
 _MOST_DISCARDED = 1 << 20  # bytes of a refused request's body
@@ -77,8 +80,8 @@ class Lifecycle:
             GoldenError: if one of them is not; the server must not start then.
         """
         await check_golden(classify, golden)
-        self._take_signals()
         self.state = "ready"
+        self._take_signals()
 
     @contextmanager
     def request(self) -> Iterator[None]:
@@ -100,6 +103,16 @@ class Lifecycle:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number, server)
         loop.add_signal_handler(HAND_OVER, self._on_signal, HAND_OVER, server)
+        if LEASH in os.environ:
+            self._leash = socket.socket(fileno=int(os.environ.pop(LEASH)))
+            self._leash.set_inheritable(False)
+            self._leash.send(b"ready")
+            loop.add_reader(self._leash, self._let_go, self._leash, server)
+
+    def _let_go(self, leash: socket.socket, server: Any) -> None:
+        """Drain, since whoever holds the other end has ended."""
+        asyncio.get_running_loop().remove_reader(leash)
+        self._on_signal(signal.SIGTERM, server)
 
     def _on_signal(self, number: signal.Signals, server: Any) -> None:
         """Start to stop; a signal that comes while it stops refuses what comes, or forces the end."""

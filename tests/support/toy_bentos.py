@@ -13,7 +13,10 @@ import yaml
 from configs.schema import Cleaning, Privacy
 from tasks.building import SERVICE
 from tasks.linear import Linear, hash_of
+from tasks.manifests import GateDecision, ReleaseRecord
 from tasks.process import environment_with
+from tasks.releases import record_file
+from tasks.steps import write_json, write_text
 
 PIPELINE = "toy"
 
@@ -60,6 +63,34 @@ def with_version(bento: Path, version: str) -> Path:
     card = copy / "src" / "model" / "card.json"
     card.write_text(json.dumps(_card(version)), encoding="utf-8")
     return copy
+
+
+def release(bento: Path) -> str:
+    """Make a toy Bento in BentoML's store the champion; return its tag."""
+    version = bento.name
+    record = ReleaseRecord(
+        tag=f"{PIPELINE}:{version}",
+        pipeline=PIPELINE,
+        released_at="2026-01-01T00:00:00+00:00",
+        bento_path=bento,
+        report=bento / "report.html",
+        previous=None,
+        digests={},
+        config={},
+        decision=GateDecision(
+            verdict="pass",
+            action="release",
+            judged_on="interval",
+            rules=(),
+            reasons=(),
+            evidence={},
+        ),
+    )
+    file = record_file(record.tag)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, record.model_dump(mode="json"))
+    write_text(bento.parent / "latest", version)
+    return record.tag
 
 
 def _model() -> Linear:
