@@ -8,10 +8,11 @@ from packaging.utils import canonicalize_name
 from configs.errors import BentoError
 from configs.schema import Data
 
-_PACKED = ("bentoml", "openvino", "tokenizers", "numpy", "pydantic")
+_SERVICE = ("bentoml", "orjson", "prometheus-client", "numpy", "pydantic")
+_PACKED = (*_SERVICE, "openvino", "tokenizers")
 SERVING_ROOTS = {
-    "transformer": ("bentoml", "torch", "transformers", "safetensors", "numpy", "pydantic"),
-    "linear": ("bentoml", "safetensors", "numpy", "pydantic", "rjieba"),  # which cuts Chinese
+    "transformer": (*_SERVICE, "torch", "transformers", "safetensors"),
+    "linear": (*_SERVICE, "safetensors", "rjieba"),  # which cuts Chinese
     "openvino-fp32": _PACKED,
     "openvino-int8": _PACKED,
 }

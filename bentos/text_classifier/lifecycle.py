@@ -178,9 +178,7 @@ class Counted:
 
 async def refuse(receive: Receive, send: Send) -> None:
     """Answer 503 in words, after the request's body, which would reset the connection unread."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_LONGEST_DISCARDING):
-            await _discard(receive)
+    await discard(receive)
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(_REFUSAL)).encode()),
@@ -191,13 +189,16 @@ async def refuse(receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": _REFUSAL})
 
 
-async def _discard(receive: Receive) -> None:
+async def discard(receive: Receive) -> None:
+    """Read up to 1 MiB of a body for up to a second, so that its sender sees the answer."""
     left = _MOST_DISCARDED
-    while left > 0:
-        message = await receive()
-        left -= len(message.get("body", b""))
-        if not message.get("more_body", False):
-            break
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LONGEST_DISCARDING):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    break
 
 
 async def check_golden(

@@ -1,20 +1,23 @@
 """The service in every Bento that Ekiben releases: texts in, labels with probabilities out."""
 
 import os
-from dataclasses import dataclass
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import bentoml
-from batching import Batcher, Late, Overloaded
+from batching import Batcher
 from bentoml._internal.utils.analytics import usage_stats
-from bentoml.exceptions import ServiceUnavailable
-from cleaning import clean
-from engine import Answer, Engine, read_card
-from lifecycle import Counted, Lifecycle, respawn_quickly
+from engine import Engine, read_card
+from front import Classifier, Front
+from guard import Guard
+from keys import Keys, KeysError
+from lifecycle import App, Counted, Lifecycle, respawn_quickly
+from measures import Measures
+from observing import Observed, log_to_stdout
 from pages import OwnPagesOnly
-from privacy import mask
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
+from settings import Settings, SettingsError, read_settings
 
 # `bentoml serve` reports its use to its makers, and has asked itself whether to before this file is
 # imported: so say no, and make it ask again.
@@ -26,19 +29,7 @@ MODEL = Path(__file__).with_name("model")
 CARD = read_card(MODEL)
 
 
-def cleaned(text: str) -> str:
-    """Return the text cleaned and masked as those of training; refuse one that is then blank."""
-    text, _ = mask(clean(text, CARD["cleaning"]), CARD["privacy"])
-    if not text.strip():
-        raise ValueError("is blank once cleaned; send a text")
-    return text
-
-
-Text = Annotated[
-    str,
-    Field(min_length=1, max_length=CARD["max_characters"], strict=True),
-    AfterValidator(cleaned),
-]
+Text = Annotated[str, Field(min_length=1, max_length=CARD["max_characters"], strict=True)]
 Texts = Annotated[
     list[Text],
     Field(
@@ -57,7 +48,7 @@ Texts = Annotated[
 
 
 class Request(BaseModel):
-    """The texts to classify. BentoML logs why it refuses a request, but none of its texts."""
+    """The texts to classify, as BentoML's client and page are told of them."""
 
     model_config = ConfigDict(title="Request", hide_input_in_errors=True)
 
@@ -100,35 +91,19 @@ class Classification(BaseModel):
     )
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What may be set of the queue and of stopping."""
-
-    batch_tokens: int = 1024
-    queue_tokens: int = 16384
-    queue_ms: int = 100
-    drain_seconds: int = 30
-    refuse_ms: int = 1000
-    deadline_ms: int = 10_000
+def _ready_to_guard() -> tuple[Settings, Measures, Keys | None]:
+    """Return what the environment asks for; end in words where it cannot be had."""
+    try:
+        settings, measures = read_settings(os.environ), Measures(CARD["tag"], CARD["kind"])
+        file = settings.keys_file
+        return settings, measures, Keys(file, measures.keys_errors.inc) if file else None
+    except (SettingsError, KeysError) as error:
+        sys.exit(str(error))
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A text, and about how many tokens it has."""
-
-    text: str
-    n_tokens: int
-
-
-class Measures:
-    """Nobody is told of the batches yet."""
-
-    def computed(self, rows: int, tokens: int) -> None:
-        """Take no note."""
-
-
-SETTINGS = Settings()
+SETTINGS, MEASURES, KEYS = _ready_to_guard()
 LIFECYCLE = Lifecycle(SETTINGS)
+SERVED: dict[str, Classifier] = {}  # once BentoML has made the service
 
 
 @bentoml.service(name=CARD["pipeline"])
@@ -136,53 +111,46 @@ class TextClassifier:
     """Classify texts with the model in this Bento."""
 
     def __init__(self) -> None:
-        engine = Engine(MODEL)
-        self.batcher: Batcher[Row, Answer] = Batcher(
-            lambda rows: engine.classify([row.text for row in rows]), SETTINGS, Measures()
+        engine = Engine(MODEL, SETTINGS.threads)
+        batcher = Batcher(engine.answer, SETTINGS, MEASURES)
+        SERVED["classifier"] = Classifier(
+            CARD, engine.encode, batcher, MEASURES, SETTINGS.deadline_ms / 1000
         )
 
     @bentoml.on_startup
     async def start(self) -> None:
         """Be ready once the model answers as it did when it was built."""
-        await self.batcher.start()
-        await LIFECYCLE.start(self.answer, MODEL / "golden.json")
+        classifier = SERVED["classifier"]
+        batcher = classifier.batcher
+        await batcher.start()
+        await LIFECYCLE.start(classifier.answers, MODEL / "golden.json")
+        MEASURES.follow(lambda: batcher.queued_tokens, lambda: LIFECYCLE.state == "ready")
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
         """Compute what waits."""
-        await self.batcher.close()
-
-    async def answer(self, texts: list[str]) -> list[Answer]:
-        """Return an answer for each cleaned text, in order."""
-        rows = [Row(text, 2 + len(text) // 4) for text in texts]
-        return await self.batcher.submit(rows, SETTINGS.deadline_ms / 1000)
+        await SERVED["classifier"].batcher.close()
 
     @bentoml.api(input_spec=Request)
     async def classify(self, texts: list[str]) -> list[Classification]:
         """Return for each text its label, the probability of every label, and the model's tag."""
-        try:
-            answers = await self.answer(texts)
-        except (Overloaded, Late) as refusal:
-            raise ServiceUnavailable(str(refusal)) from None
-        return [_classification(answer) for answer in answers]
+        # The front answers this route; here it is described to BentoML's client and page.
+        raise NotImplementedError
 
 
 # The decorator has made a Service of the class, which its types do not say.
 SERVICE: Any = TextClassifier
 SERVICE.add_asgi_middleware(OwnPagesOnly)
-# A middleware that a service adds stands within BentoML's own, and this must be the outermost. The
+# A middleware that a service adds stands within BentoML's own, and these must be outermost. The
 # Service takes no attribute, so its class, which has no other, gives the application.
 _application = type(SERVICE).to_asgi
-type(SERVICE).to_asgi = lambda service, **asked: Counted(_application(service, **asked), LIFECYCLE)
 
 
-def _classification(answer: Answer) -> Classification:
-    probabilities = dict(zip(CARD["labels"], answer.probabilities, strict=True))
-    return Classification(
-        label=max(probabilities, key=probabilities.__getitem__),
-        probabilities=probabilities,
-        unsure=answer.unsure,
-        truncated=answer.truncated,
-        model=CARD["tag"],
-        forced=CARD["forced"],
-    )
+def _guarded(service: Any, **asked: Any) -> App:
+    log_to_stdout()
+    application = _application(service, **asked)
+    front = Front(application, lambda: SERVED["classifier"], CARD, SETTINGS, MEASURES, LIFECYCLE)
+    return Counted(Observed(Guard(front, SETTINGS, KEYS), MEASURES), LIFECYCLE)
+
+
+type(SERVICE).to_asgi = _guarded

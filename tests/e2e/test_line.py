@@ -327,22 +327,22 @@ def test_the_printed_curl_line_classifies_two_texts(
 
 XYZZY = "xyzzy"
 REFUSED: dict[str, tuple[Any, str]] = {
-    "no texts": ({"texts": []}, "should have at least 1 item"),
-    "too many texts": ({"texts": [XYZZY] * 65}, "should have at most 64 items"),
+    "no texts": ({"texts": []}, "should have 1 to 64 items, and has none"),
+    "too many texts": ({"texts": [XYZZY] * 65}, "should have 1 to 64 items, and has 65"),
     "a text that is too long": ({"texts": ["ok", XYZZY * 4001]}, "at most 20000 characters"),
-    "an empty text": ({"texts": [XYZZY, ""]}, "should have at least 1 character"),
+    "an empty text": ({"texts": [XYZZY, ""]}, "is empty; send a text"),
     "a blank text": ({"texts": [XYZZY, " \t\n "]}, "is blank once cleaned; send a text"),
     "control characters alone": ({"texts": ["\x00\x01"]}, "is blank once cleaned; send a text"),
-    "one string": ({"texts": XYZZY}, "should be a valid array"),
-    "a number": ({"texts": [1]}, "should be a valid string"),
-    "null": ({"texts": [None]}, "should be a valid string"),
-    "a list in a list": ({"texts": [[XYZZY]]}, "should be a valid string"),
-    "another key": ({"text": [XYZZY]}, "Field required"),
+    "one string": ({"texts": XYZZY}, "should be an array of strings"),
+    "a number": ({"texts": [1]}, "should be a string"),
+    "null": ({"texts": [None]}, "should be a string"),
+    "a list in a list": ({"texts": [[XYZZY]]}, "should be a string"),
+    "another key": ({"text": [XYZZY]}, "is missing; send"),
     "no object": ([XYZZY], "should be an object"),
-    "half of a JSON": (b'{"texts": ["xyzzy"', "Invalid JSON: EOF while parsing"),
-    "no JSON": (b"xyzzy", "Invalid JSON: expected value"),
-    "not UTF-8": (b'{"texts": ["\xff xyzzy"]}', "Invalid JSON"),
-    "nothing": (b"", "Field required"),
+    "half of a JSON": (b'{"texts": ["xyzzy"', "is no JSON in UTF-8: "),
+    "no JSON": (b"xyzzy", "is no JSON in UTF-8: "),
+    "not UTF-8": (b'{"texts": ["\xff xyzzy"]}', "is no JSON in UTF-8: "),
+    "nothing": (b"", "is no JSON in UTF-8: "),
 }
 
 
@@ -352,8 +352,8 @@ def test_a_request_that_cannot_be_answered_is_refused_with_what_to_do(
 ) -> None:
     body, words = REFUSED[case]
     answer = served.post(body)
-    assert answer.status_code == 400
-    assert words in " ".join(item["msg"] for item in answer.json()["detail"])
+    assert answer.status_code == 422
+    assert words in " ".join(item["problem"] for item in answer.json()["details"])
     assert XYZZY not in answer.text
 
 
@@ -362,7 +362,7 @@ def test_no_text_of_a_request_is_in_the_services_log(served: Served) -> None:
         served.post(body)
     served.classify(f"{XYZZY} is fine")
     log = served.log.read_text(encoding="utf-8")
-    assert "status=400" in log and "status=200" in log
+    assert '"status":422' in log and '"status":200' in log
     assert XYZZY not in log
 
 
