@@ -8,7 +8,15 @@ from packaging.utils import canonicalize_name
 from configs.errors import BentoError
 from configs.schema import Data
 
-_SERVICE = ("bentoml", "orjson", "prometheus-client", "numpy", "pydantic")
+_SERVICE = (
+    "bentoml",
+    "httptools",  # uvicorn parses requests with it
+    "numpy",
+    "orjson",
+    "prometheus-client",
+    "pydantic",
+    "uvloop",  # uvicorn's event loop
+)
 _PACKED = (*_SERVICE, "openvino", "tokenizers")
 SERVING_ROOTS = {
     "transformer": (*_SERVICE, "torch", "transformers", "safetensors"),

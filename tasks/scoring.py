@@ -70,8 +70,7 @@ def _of_the_packed_form(
     model = Packed(checkpoint.path("model"), config.training.max_length)
     parts = []
     for start in range(0, len(texts), _TEXTS_A_PART):
-        ids, _ = model.tokenize(texts[start : start + _TEXTS_A_PART])
-        parts.append(model.logits(ids))
+        parts.append(model.all_logits(texts[start : start + _TEXTS_A_PART]))
         report_progress("score", min(start + _TEXTS_A_PART, len(texts)), len(texts), told)
     return np.concatenate(parts)
 

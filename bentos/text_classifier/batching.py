@@ -1,6 +1,6 @@
-"""Gather the rows of waiting requests into batches for the one thread that enters the model.
+"""Gather the rows of waiting requests into batches for the threads that enter the model.
 
-The thread takes the next batch by itself, as soon as it has computed one. Were it handed each batch
+A thread takes the next batch by itself, as soon as it has computed one. Were it handed each batch
 by the event loop, it would wait for the loop's other work while the processor is wanted most.
 """
 
@@ -102,13 +102,13 @@ class _Request(Generic[R, A]):
 
 
 class Batcher(Generic[R, A]):
-    """One queue, bounded in tokens, and one thread that computes what waits in it.
+    """One queue, bounded in tokens, and the threads that compute what waits in it.
 
-    A request that finds the thread idle is computed at once. While the thread computes, the next
-    batch gathers: rows of up to `batch_tokens` together, in turns, so that a large request delays a
-    small one by a turn and not by its length. A row larger than a batch is a batch of its own.
+    A request that finds a thread idle is computed at once. While all compute, the next batch
+    gathers: rows of up to `batch_tokens` together, in turns, so that a large request delays a small
+    one by a turn and not by its length. A row larger than a batch is a batch of its own.
 
-    `answer` gives an answer for each row, in order, and is never entered by two threads.
+    `answer` gives an answer for each row, in order; at most `threads` threads are in it at once.
     """
 
     def __init__(
@@ -117,29 +117,35 @@ class Batcher(Generic[R, A]):
         limits: Limits,
         measures: Measures,
         clock: Callable[[], float] = time.monotonic,
+        threads: int = 1,
     ) -> None:
         self._answer, self._limits, self._measures, self._clock = answer, limits, measures, clock
         self._turn = limits.batch_tokens // _TURNS_A_BATCH
         self._waiting: deque[_Request[R, A]] = deque()
         self._changed = threading.Condition()  # guards all that follows
-        self._computing = 0  # tokens of the batch in the model
+        self._computing = 0  # tokens of the batches in the model
         self._pace = 0.0  # seconds a token of a full batch takes; 0 until one is measured
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._work, name="compute", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._work, name=f"compute-{number}", daemon=True)
+            for number in range(threads)
+        ]
 
     async def start(self) -> None:
-        """Start the thread that computes."""
+        """Start the threads that compute."""
         self._loop = asyncio.get_running_loop()
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     async def close(self) -> None:
-        """Refuse what comes from now on, compute what waits, and end the thread."""
+        """Refuse what comes from now on, compute what waits, and end the threads."""
         with self._changed:
             self._closing = True
-            self._changed.notify()
-        if self._thread.is_alive():
-            await asyncio.to_thread(self._thread.join)
+            self._changed.notify_all()
+        for thread in self._threads:
+            if thread.is_alive():
+                await asyncio.to_thread(thread.join)
 
     @property
     def queued_tokens(self) -> int:
@@ -186,17 +192,18 @@ class Batcher(Generic[R, A]):
     def _admit(self, tokens: int, seconds: float) -> None:
         turn = max(tokens, self._turn)
         ahead = self._computing + sum(min(request.tokens, turn) for request in self._waiting)
+        pace = self._pace / len(self._threads)
         # A slow model's batches alone take longer than `queue_ms`; without this none would gather.
         longest = max(self._limits.queue_ms / 1000, 2 * self._limits.batch_tokens * self._pace)
         if self._closing or (
             ahead
             and (
                 ahead > self._limits.queue_tokens
-                or ahead * self._pace > longest
-                or (ahead + tokens) * self._pace > seconds
+                or ahead * pace > longest
+                or (ahead + tokens) * pace > seconds
             )
         ):
-            raise Overloaded(max(1, math.ceil(ahead * self._pace)))
+            raise Overloaded(max(1, math.ceil(ahead * pace)))
 
     def _forget(self, request: _Request[R, A]) -> None:
         """Take a request that was cancelled, or failed in a part, out of the queue."""
@@ -208,16 +215,18 @@ class Batcher(Generic[R, A]):
         assert self._loop is not None
         while batch := self._gather():
             rows = [row for _, part in batch for row in part]
+            tokens = sum(row.n_tokens for row in rows)
             started = self._clock()
             try:
                 answers = self._answer(rows)
                 if len(answers) != len(rows):
                     raise ValueError(f"{len(answers)} answers to {len(rows)} rows")
             except Exception as error:  # noqa: BLE001 - whatever a model raises is its caller's
+                self._learn(tokens, 0.0)
                 self._loop.call_soon_threadsafe(_fail, batch, error)
                 continue
-            self._learn(self._computing, self._clock() - started)
-            self._measures.computed(len(rows), self._computing)
+            self._learn(tokens, self._clock() - started)
+            self._measures.computed(len(rows), tokens)
             self._loop.call_soon_threadsafe(_deliver, batch, answers)
 
     def _gather(self) -> list[tuple[_Request[R, A], list[R]]]:
@@ -225,7 +234,6 @@ class Batcher(Generic[R, A]):
         batch: list[tuple[_Request[R, A], list[R]]] = []
         room = self._limits.batch_tokens
         with self._changed:
-            self._computing = 0
             while not batch:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
                 if not self._waiting:
@@ -243,7 +251,7 @@ class Batcher(Generic[R, A]):
                     room -= sum(row.n_tokens for row in rows)
                     if request.taken < len(request.rows):
                         self._waiting.append(request)
-            self._computing = self._limits.batch_tokens - room
+            self._computing += self._limits.batch_tokens - room
         return batch
 
     def _drop_late(self) -> None:
@@ -254,9 +262,15 @@ class Batcher(Generic[R, A]):
             self._loop.call_soon_threadsafe(_refuse, request, Late())
 
     def _learn(self, tokens: int, seconds: float) -> None:
-        """Follow the pace of full batches; a smaller one costs more a token, so only lowers it."""
+        """Follow the pace of full batches; a smaller one costs more a token, so only lowers it.
+
+        A batch that failed, in no time, teaches nothing.
+        """
         pace = seconds / max(tokens, 1)
         with self._changed:
+            self._computing -= tokens
+            if not seconds:
+                return
             if not self._pace:
                 self._pace = pace if 2 * tokens >= self._limits.batch_tokens else 0.0
             elif 2 * tokens >= self._limits.batch_tokens:

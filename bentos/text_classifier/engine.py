@@ -28,14 +28,16 @@ class Answer:
 
 
 class Scorer(Protocol):
-    """What a model does for the engine."""
+    """What a model does for the engine; `parallel` threads may ask for logits at once."""
+
+    parallel: int
 
     def encode(self, texts: list[str]) -> list[Row]:
         """Return what the model reads of each text."""
         ...
 
     def logits(self, rows: list[Row]) -> NDArray[np.float64]:
-        """Return logits [n_rows, n_labels]; one thread at a time may ask."""
+        """Return logits [n_rows, n_labels]."""
         ...
 
 
@@ -54,13 +56,14 @@ class Engine:
         calibration = self.card["calibration"]
         self.scale, self.bias = np.array(calibration["scale"]), np.array(calibration["bias"])
         self.threshold = _threshold(self.card)
+        self.parallel = self.scorer.parallel
 
     def encode(self, texts: list[str]) -> list[Row]:
         """Return what the model reads of each cleaned text; any number of threads may ask."""
         return self.scorer.encode(texts)
 
     def answer(self, rows: list[Row]) -> list[Answer]:
-        """Return an answer for each row, in order; one thread at a time may ask."""
+        """Return an answer for each row, in order; `parallel` threads may ask at once."""
         logits = self.scorer.logits(rows) * self.scale + self.bias
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities = powers / powers.sum(axis=1, keepdims=True)
@@ -99,6 +102,8 @@ def _scorer(folder: Path, card: dict[str, Any], threads: int) -> Scorer:
 class _Linear:
     """The exported baseline, which reads every text whole."""
 
+    parallel = 1
+
     def __init__(self, folder: Path, n_labels: int) -> None:
         from linear import read_linear
         from words import words
@@ -120,6 +125,7 @@ class _Packed:
         from packed import Packed
 
         self._model = Packed(folder, max_length, threads)
+        self.parallel = self._model.parallel
 
     def encode(self, texts: list[str]) -> list[Row]:
         ids, truncated = self._model.tokenize(texts)

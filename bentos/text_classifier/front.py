@@ -18,6 +18,7 @@ from texts import Texts
 
 log = logging.getLogger("ekiben.serve")
 
+_LETTERS_A_TOKEN = 5
 _LONG = 20_000  # characters; cutting more into tokens takes milliseconds, so a thread does it
 
 
@@ -106,8 +107,11 @@ class Front:
             await self._app(scope, receive, send)
 
     async def _classify(self, scope: Scope, receive: Receive, send: Send) -> None:
-        texts = self._texts.read(await _whole(receive))
         classifier = self._classifier()
+        body = await _whole(receive)
+        # What the queue has no room for costs nearly nothing, unread.
+        classifier.batcher.admit(len(body) // _LETTERS_A_TOKEN, classifier.seconds)
+        texts = self._texts.read(body)
         rows = await classifier.rows(texts)
         request = scope["ekiben"]
         request.texts, request.tokens = len(rows), sum(row.n_tokens for row in rows)

@@ -112,7 +112,7 @@ class TextClassifier:
 
     def __init__(self) -> None:
         engine = Engine(MODEL, SETTINGS.threads)
-        batcher = Batcher(engine.answer, SETTINGS, MEASURES)
+        batcher = Batcher(engine.answer, SETTINGS, MEASURES, threads=engine.parallel)
         SERVED["classifier"] = Classifier(
             CARD, engine.encode, batcher, MEASURES, SETTINGS.deadline_ms / 1000
         )

@@ -35,7 +35,7 @@ class Settings:
     deadline_ms: int = _number(10_000, 10, 600_000, "milliseconds that a request may take")
     queue_tokens: int = _number(16_384, 1, 100_000_000, "tokens that may wait")
     queue_ms: int = _number(100, 1, 600_000, "milliseconds that a new request may have to wait")
-    batch_tokens: int = _number(1024, 1, 10_000_000, "tokens that are computed together")
+    batch_tokens: int = _number(512, 1, 10_000_000, "tokens that are computed together")
     threads: int = _number(0, 0, 1024, "threads that compute; 0 for as many as cores")
     drain_seconds: int = _number(30, 1, 3600, "seconds that accepted requests may take to finish")
     refuse_ms: int = _number(1000, 0, 60_000, "milliseconds of refusals in words before the end")

@@ -13,7 +13,9 @@ _TOKENS_A_BATCH = 4096  # padding included
 
 
 class Transformer:
-    """A loaded model with its tokenizer; on a GPU, if there is one."""
+    """A loaded model with its tokenizer; on a GPU, if there is one. Its own threads share a batch."""
+
+    parallel = 1
 
     def __init__(self, folder: Path, card: dict[str, Any], threads: int = 0) -> None:
         if threads:

@@ -19,6 +19,8 @@ from tasks.releases import record_file
 from tasks.steps import write_json, write_text
 
 PIPELINE = "toy"
+SURE = [[0.9820137900379085, 0.017986209962091555], [0.017986209962091555, 0.9820137900379085]]
+"""What the model answers to `good` and `bad`."""
 
 
 def toy_bento(folder: Path, version: str, golden: list[list[float]] | None = None) -> Path:

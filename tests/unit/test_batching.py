@@ -445,3 +445,43 @@ def test_answers_go_back_to_their_own_callers(
     assert len(computed) == len(set(computed))
     for rows, tokens in bench.computed:
         assert tokens <= bench.limits.batch_tokens or rows == 1
+
+
+def test_as_many_threads_compute_as_the_model_allows_and_no_more() -> None:
+    inside, most, entered = 0, 0, threading.Semaphore(0)
+    lock, both = threading.Lock(), threading.Event()
+
+    def answer(rows: list[Row]) -> list[str]:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        entered.release()
+        assert both.wait(30)
+        with lock:
+            inside -= 1
+        return [row.name for row in rows]
+
+    class Deaf:
+        def computed(self, rows: int, tokens: int) -> None:
+            pass
+
+    async def run() -> None:
+        batcher = Batcher(answer, Limits(), Deaf(), threads=2)
+        await batcher.start()
+        names = [f"{number}" for number in range(12)]
+        tasks = []
+        for name in names[:2]:  # each finds a thread idle
+            tasks.append(asyncio.create_task(batcher.submit([Row(name, 100)], FOREVER)))
+            await asyncio.to_thread(entered.acquire)
+        tasks += [
+            asyncio.create_task(batcher.submit([Row(name, 50)], FOREVER)) for name in names[2:]
+        ]
+        await settled()
+        assert batcher.queued_tokens == 500
+        both.set()
+        assert await asyncio.gather(*tasks) == [[name] for name in names]
+        await batcher.close()
+
+    asyncio.run(run())
+    assert most == 2
