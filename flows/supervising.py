@@ -83,6 +83,7 @@ class Supervisor:
         await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
         for task in (stopping, serving):
             task.cancel()
+        self.listening.close()  # the worker has its own, and closes it when nothing waits there
         await asyncio.gather(*(self._end(worker) for worker in self._workers))
         with suppress(asyncio.CancelledError):
             await serving

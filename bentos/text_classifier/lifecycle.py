@@ -120,7 +120,7 @@ class Lifecycle:
             self.state = "draining"
         self.closes_connections = True
         if self._stopping is None:
-            finished = self._handed_over(server) if number == HAND_OVER else self._drained()
+            finished = self._handed_over(server) if number == HAND_OVER else self._drained(server)
             self._stopping = asyncio.get_running_loop().create_task(self._stop(server, finished))
         elif number == signal.SIGINT:
             server.handle_exit(number, None)
@@ -135,17 +135,35 @@ class Lifecycle:
             server.force_exit = True
         server.handle_exit(signal.SIGTERM, None)
 
-    async def _drained(self) -> None:
+    async def _drained(self, server: Any) -> None:
         await asyncio.sleep(self._limits.refuse_ms / 1000)
         while self.in_flight:
             await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+        # What is in the queue of a socket that closes is reset. So keep it empty: what finds it full
+        # knocks again a second later, and is refused. A worker that starts makes it long again.
+        for number in listening_on(server):
+            with socket.socket(fileno=os.dup(number)) as listening:
+                listening.listen(0)
+        await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+        stop_listening(server)
+        await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)  # for who was let in last
 
     async def _handed_over(self, server: Any) -> None:
-        for listening in server.servers:
-            listening.close()
+        stop_listening(server)
         # One that is idle is closed by uvicorn's keep-alive timeout.
         while server.server_state.connections:
             await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+def listening_on(server: Any) -> list[int]:
+    """Return the file descriptors that a server of uvicorn listens on."""
+    return [each.fileno() for listening in server.servers for each in listening.sockets]
+
+
+def stop_listening(server: Any) -> None:
+    """Have a server of uvicorn take no connection any more; those that are open stay."""
+    for listening in server.servers:
+        listening.close()
 
 
 class Counted:

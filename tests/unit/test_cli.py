@@ -77,7 +77,7 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
     assert code == 0
     assert all(
         f" {command} " in shown
-        for command in ("run", "check", "freeze", "verify", "init", "deploy", "report")
+        for command in ("run", "check", "freeze", "verify", "init", "deploy", "serve", "report")
     )
     assert packages > {"typer", "flows"}
     assert packages & HEAVY == set()

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import signal
+import socket
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,6 +132,7 @@ class App:
 @dataclass
 class Listening:
     closed: bool = False
+    sockets: list[socket.socket] = field(default_factory=list)
 
     def close(self) -> None:
         self.closed = True
@@ -184,6 +187,33 @@ def test_a_signal_lets_accepted_requests_finish_and_refuses_new_ones(lifecycle: 
         await alive.ask(counted, "/livez")
         assert alive.status == 200
         assert not server.force_exit
+
+    asyncio.run(run())
+
+
+def test_a_socket_that_will_be_closed_keeps_nobody_waiting(lifecycle: Lifecycle) -> None:
+    def pending(listening: socket.socket) -> int:
+        clients = [socket.socket() for _ in range(4)]
+        for client in clients:
+            client.setblocking(False)
+            client.connect_ex(listening.getsockname())
+        listening.setblocking(False)
+        accepted = 0
+        with suppress(BlockingIOError):
+            while True:
+                listening.accept()[0].close()
+                accepted += 1
+        for client in clients:
+            client.close()
+        return accepted
+
+    async def run() -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=100) as listening:
+            assert pending(listening) == 4
+            server = Server(servers=[Listening(sockets=[listening])])
+            signalled(lifecycle, server, signal.SIGTERM)
+            await server.ended.wait()
+            assert pending(listening) < 4
 
     asyncio.run(run())
 
