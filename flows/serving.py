@@ -17,6 +17,7 @@ from flows.supervising import Release, Supervisor
 from tasks.releases import bento_store, champion, record_file
 
 _BACKLOG = 2048
+_DRAIN_SECONDS = "EKIBEN_SERVE_DRAIN_SECONDS"
 _VERSION = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 
 
@@ -65,6 +66,7 @@ def serve_pipeline(pipeline: str, network: Network) -> None:
             f"{pipeline!r} names no pipeline; expected PIPELINE or PIPELINE:VERSION, with `name` of "
             "its config, in small letters, digits and underscores"
         )
+    seconds = _drain_seconds()
     _check(network)
 
     def find() -> Release:
@@ -76,7 +78,7 @@ def serve_pipeline(pipeline: str, network: Network) -> None:
         host = f"[{network.host}]" if ":" in network.host else network.host
         typer.echo(f"starting {release.tag} on {network.scheme}://{host}:{port}")
         supervisor = Supervisor(
-            find, listening, network.options(), network.variables(), tell=typer.echo
+            find, listening, network.options(), network.variables(), seconds, tell=typer.echo
         )
         asyncio.run(supervisor.run())
 
@@ -102,6 +104,16 @@ def _release(pipeline: str, version: str) -> Release:
     if not place.is_dir():
         raise BentoError(f"{tag}: was released, but is not in the store at {place}; run it anew")
     return Release(tag, place)
+
+
+def _drain_seconds() -> int:
+    """Return how long the service may drain; it reads the same variable."""
+    given = os.environ.get(_DRAIN_SECONDS, "30")
+    if not given.isdecimal():
+        raise ConfigError(
+            f"{_DRAIN_SECONDS}: {given!r} is no number of seconds; expected 1 to 3600"
+        )
+    return int(given)
 
 
 def _check(network: Network) -> None:

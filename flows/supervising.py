@@ -18,7 +18,7 @@ from tasks.process import environment_with
 HAND_OVER = signal.SIGUSR1  # what bentos/text_classifier/lifecycle.py takes for it
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_TO_READY = 180.0
-_SECONDS_TO_END = 60.0  # the service ends by itself after its own, shorter, time to drain
+_SECONDS_TO_DIE = 30.0  # beyond the time that the service gives itself to drain
 _LONGEST_PAUSE = 5.0  # seconds before a worker that does not get ready is started again
 
 
@@ -55,14 +55,15 @@ class Supervisor:
     started again. When `find` returns another release, or on SIGHUP, a second worker gets ready on
     the same socket before the first is told to hand over. SIGTERM and SIGINT let it drain.
 
-    `options` are further arguments of BentoML's worker, `variables` its environment; `tell` is told
-    in a line what happens.
+    `options` are further arguments of BentoML's worker, `variables` its environment; it may drain
+    for `drain_seconds`. `tell` is told in a line what happens.
     """
 
     find: Callable[[], Release]
     listening: socket.socket
     options: list[str]
     variables: dict[str, str]
+    drain_seconds: int
     tell: Callable[[str], None]
     _workers: set[Worker] = field(default_factory=set)
     _asked: bool = False  # by SIGHUP
@@ -186,5 +187,6 @@ class Supervisor:
             with suppress(ProcessLookupError):
                 os.kill(worker.process.pid, number)
             with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(worker.ended), _SECONDS_TO_END)
+                longest = self.drain_seconds + _SECONDS_TO_DIE
+                await asyncio.wait_for(asyncio.shield(worker.ended), longest)
                 return

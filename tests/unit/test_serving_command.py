@@ -141,3 +141,12 @@ def test_a_certificate_that_is_none(
     code, said = refused(capsys, monkeypatch, *asked)
     assert code == 2
     assert said[0].startswith(f"error: --certificate {str(file)!r}: cannot be used with its key")
+
+
+def test_a_time_to_drain_that_is_no_number(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EKIBEN_SERVE_DRAIN_SECONDS", "soon")
+    code, said = refused(capsys, monkeypatch, "toy")
+    assert code == 2
+    assert said[0].startswith("error: EKIBEN_SERVE_DRAIN_SECONDS: 'soon' is no number of seconds")
