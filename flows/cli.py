@@ -221,6 +221,18 @@ def serve(
 
 
 @app.command()
+def key(
+    file: Annotated[Path, typer.Argument(help="The keys file of `ekiben serve`.")],
+    name: Annotated[str, typer.Argument(help="Whose key it is.")],
+    replace: Annotated[bool, typer.Option("--replace", help="End the key of that name.")] = False,
+) -> None:
+    """Make a key of the service and print it once; the file keeps its hash alone."""
+    from flows.keys import make_key
+
+    typer.echo(make_key(file, name, replace=replace))
+
+
+@app.command()
 def report(
     pipeline: Annotated[str, typer.Argument(help="Name of the pipeline.", metavar="PIPELINE")],
     open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
