@@ -42,8 +42,8 @@ class Network:
         if self.certificate is None:
             return []
         return [
-            *("--ssl-certfile", str(self.certificate)),
-            *("--ssl-keyfile", str(self.key_of_certificate)),
+            *("--ssl-certfile", str(self.certificate.resolve())),
+            *("--ssl-keyfile", str(Path(self.key_of_certificate or "").resolve())),
         ]
 
     def variables(self) -> dict[str, str]:
