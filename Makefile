@@ -5,7 +5,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint unit slow bench-training clean
+.PHONY: demo test lint unit slow bench-training bench-serving clean
 
 demo: .venv/installed
 	@$(BIN)/ekiben run configs/sms_spam.yaml
@@ -28,6 +28,10 @@ slow: .venv/installed-for-tests
 
 bench-training: .venv/installed-for-tests
 	$(BIN)/python -m benchmarks.training
+
+bench-serving: .venv/installed-for-tests
+	$(BIN)/ekiben run configs/sms_spam.yaml
+	$(BIN)/python -m benchmarks.serving
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "Setting up .venv (once; some minutes)"

@@ -57,12 +57,13 @@ def build_bento(candidate: Candidate) -> BentoManifest:
         # BentoML refuses a build context below a hidden folder, as the Ekiben home is by default.
         with tempfile.TemporaryDirectory(prefix="ekiben-build-") as scratch:
             context = Path(scratch) / "context"
-            _lay_out(context, candidate.checkpoint, requirements)
+            kind, model = candidate.checkpoint.kind, candidate.checkpoint.path("model")
+            lay_out(context, kind, model, requirements)
             write_json(context / "model" / "card.json", _card(candidate, tag))
             write_golden(context)
             for place in (context, context / "model"):
                 (place / "README.md").write_text(model_card(candidate, tag), encoding="utf-8")
-            built = _run_bentoml(config.name, version, context, Path(scratch))
+            built = run_bentoml(config.name, version, context, Path(scratch))
             shutil.move(built, folder / "bento")
         size = sum(file.stat().st_size for file in (folder / "bento").rglob("*") if file.is_file())
         return {"tag": tag, "requirements": requirements, "size_bytes": size}
@@ -128,15 +129,15 @@ def _require_wanted(candidate: Candidate) -> None:
         )
 
 
-def _lay_out(context: Path, checkpoint: CheckpointManifest, requirements: tuple[str, ...]) -> None:
+def lay_out(context: Path, kind: str, model: Path, requirements: tuple[str, ...]) -> None:
     """Lay the service and the model folder side by side, as they will lie in the Bento."""
     context.mkdir()
-    own = MODULES_OF[checkpoint.kind]
+    own = MODULES_OF[kind]
     others = {name for names in MODULES_OF.values() for name in names if name not in own}
     for source in sorted(SERVICE.glob("*.py")):
         if source.name not in others:
             shutil.copyfile(source, context / source.name)
-    shutil.copytree(checkpoint.path("model"), context / "model")
+    shutil.copytree(model, context / "model")
     (context / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
 
 
@@ -175,7 +176,7 @@ def window_of(config: PipelineConfig, checkpoint: CheckpointManifest) -> dict[st
     }
 
 
-def _run_bentoml(name: str, version: str, context: Path, scratch: Path) -> Path:
+def run_bentoml(name: str, version: str, context: Path, scratch: Path) -> Path:
     """Run `bentoml build` in a store of its own and return the one Bento that it makes."""
     bentofile = {
         "service": "service:TextClassifier",

@@ -29,7 +29,7 @@ def serving(
     Raises:
         BentoError: if it does not start, with the end of its log.
     """
-    port = _free_port()
+    port = free_port()
     command = [
         sys.executable,
         "-m",
@@ -65,7 +65,8 @@ def _has_given_up(log: Path) -> bool:
     return "Application startup failed" in log.read_text(encoding="utf-8", errors="replace")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a loopback port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

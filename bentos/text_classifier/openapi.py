@@ -8,14 +8,17 @@ _EXAMPLES = [
     "Free entry! Text WIN to 80086 now to claim your prize.",
 ]
 _REFUSALS = {
+    "400": "The body did not come whole.",
     "401": "A key is needed.",
     "403": "The service answers on loopback alone as it is set.",
+    "405": "The path takes another method; `Allow` says which.",
     "408": "The body came too slowly.",
     "413": "The body is too large.",
     "415": "The body is no JSON by its Content-Type.",
     "421": "The name in Host is not known.",
     "422": "The body cannot be used; `details` say where and why.",
     "429": "The key made too many requests; `Retry-After` says when to try again.",
+    "500": "The model failed on these texts.",
     "503": "Too many texts wait, or the service stops; `Retry-After` says when to try again.",
 }
 
@@ -79,21 +82,53 @@ def _schemas(card: Mapping[str, Any]) -> dict[str, Any]:
         "Request": _object({"texts": texts}),
         "Classification": _object(
             {
-                "label": {"type": "string", "enum": card["labels"]},
+                "label": {
+                    "type": "string",
+                    "enum": card["labels"],
+                    "description": "The most probable label.",
+                },
                 "probabilities": {
                     "type": "object",
                     "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1},
+                    "description": "The probability of every label, calibrated on rows that were not "
+                    "trained on.",
                 },
-                "unsure": {"type": "boolean"},
-                "truncated": {"type": "boolean"},
-                "model": {"type": "string", "example": card["tag"]},
-                "forced": {"type": "boolean"},
+                "unsure": {"type": "boolean", "description": _unsure(card)},
+                "truncated": {"type": "boolean", "description": _truncated(card)},
+                "model": {
+                    "type": "string",
+                    "example": card["tag"],
+                    "description": "Tag of the Bento that answered.",
+                },
+                "forced": {
+                    "type": "boolean",
+                    "description": "Whether a person released the model though its gate did not pass.",
+                },
             }
         ),
         "Refusal": _object(
             {"error": {"type": "string"}, "details": {"type": "array", "items": _object(detail)}}
         ),
     }
+
+
+def _unsure(card: Mapping[str, Any]) -> str:
+    """Return what `unsure` means in this Bento."""
+    if card["abstention"] is None:
+        return "Always false: this model was released without a threshold."
+    threshold = card["abstention"]["threshold"]
+    if threshold is None:
+        return "Always true: no probability was shown to be enough. The label is the likeliest."
+    return (
+        f"Whether the label's probability is below {threshold:.4f}: then it is the likeliest one, "
+        "and not to be relied on."
+    )
+
+
+def _truncated(card: Mapping[str, Any]) -> str:
+    if card["max_length"]:
+        return f"Whether the text was longer than the {card['max_length']} tokens that are read."
+    return "Always false: every text is read whole."
 
 
 def _get(

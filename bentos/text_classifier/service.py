@@ -55,40 +55,15 @@ class Request(BaseModel):
     texts: Texts
 
 
-def _unsure() -> str:
-    """Return what `unsure` means in this Bento."""
-    if CARD["abstention"] is None:
-        return "Always false: this model was released without a threshold."
-    threshold = CARD["abstention"]["threshold"]
-    if threshold is None:
-        return "Always true: no probability was shown to be enough. The label is the likeliest."
-    return (
-        f"Whether the label's probability is below {threshold:.4f}: then it is the likeliest one, "
-        "and not to be relied on."
-    )
-
-
 class Classification(BaseModel):
-    """What the model says of one text."""
+    """What the model says of one text; `/docs.json` describes each field."""
 
-    label: str = Field(
-        description="The most probable label.", json_schema_extra={"example": CARD["labels"][0]}
-    )
-    probabilities: dict[str, float] = Field(
-        description="The probability of every label, calibrated on rows that were not trained on."
-    )
-    unsure: bool = Field(description=_unsure())
-    truncated: bool = Field(
-        description=f"Whether the text was longer than the {CARD['max_length']} tokens read."
-        if CARD["max_length"]
-        else "Always false: every text is read whole."
-    )
-    model: str = Field(
-        description="Tag of the Bento that answered.", json_schema_extra={"example": CARD["tag"]}
-    )
-    forced: bool = Field(
-        description="Whether a person released the model though its gate did not pass it."
-    )
+    label: str
+    probabilities: dict[str, float]
+    unsure: bool
+    truncated: bool
+    model: str
+    forced: bool
 
 
 def _ready_to_guard() -> tuple[Settings, Measures, Keys | None]:
