@@ -67,8 +67,11 @@ class Contestant:
         while True:
             with suppress(httpx.TransportError):
                 url = f"http://127.0.0.1:{self.port}{self.path}"
-                if httpx.post(url, json=self.content("Hello"), timeout=60.0).status_code == 200:
+                answer = httpx.post(url, json=self.content("Hello"), timeout=60.0)
+                if answer.status_code == 200:
                     break
+                if answer.status_code in (400, 404, 422):
+                    raise RuntimeError(f"{self.name} refuses a request: {answer.text}")
             if process.poll() is not None or time.perf_counter() - began > _SECONDS_TO_START:
                 raise RuntimeError(f"{self.name} does not answer; see {log.read_text()[-2000:]}")
             time.sleep(0.05)

@@ -29,11 +29,12 @@ _ROWS_A_SAMPLE = 4
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 Weights = dict[str, NDArray[Any]]
+Packable = Literal["fp32", "int8"]
 
 
 def export_form(
     model_folder: Path,
-    form: Literal["fp32", "int8"],
+    form: Packable,
     calibration_texts: Sequence[str],
     output: Path,
     max_length: int,
@@ -42,7 +43,7 @@ def export_form(
 
     int8 is static: the ranges of all numbers are learned from `calibration_texts`, so that an answer
     does not depend on the texts beside it. Every product with a weight is quantised, weights by
-    output channel (NNCF's post-training quantisation with its preset for transformers).
+    output channel (NNCF's post-training quantisation, symmetric).
 
     Raises:
         FormError: if the model is of no family that has this form, or differs from its family.
@@ -120,7 +121,28 @@ def _quantised(graph: Any, samples: list[dict[str, Any]]) -> Any:
             nncf.Dataset(samples),
             model_type=nncf.ModelType.TRANSFORMER,
             subset_size=len(samples),
+            # Without zero points and scales between the layers, their sums stay whole numbers from
+            # layer to layer: a fifth to a half less time, for logits that differ by 0.02, not 0.01.
+            preset=nncf.QuantizationPreset.PERFORMANCE,
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=-1)
+            ),
+            # Products of states with states are a hundredth of the work, and none of the gain.
+            ignored_scope=nncf.IgnoredScope(names=_products_of_states(graph)),
         )
+
+
+def _products_of_states(graph: Any) -> list[str]:
+    """Return the names of the products that have no weight in them, those of attention."""
+    return [
+        node.get_friendly_name()
+        for node in graph.get_ordered_ops()
+        if node.get_type_name() == "MatMul"
+        and all(
+            put.get_source_output().get_node().get_type_name() != "Constant"
+            for put in node.inputs()
+        )
+    ]
 
 
 def _require_finite(model: Packed) -> None:
@@ -218,12 +240,11 @@ class _Encoder:
         ops = self.ops
         if of_firsts:
             query = self._by_head(ops.unsqueeze(self._linear(asking, f"{name}.query"), np.array(1)))
-            both = self._on_grid(self._linear(states, f"{name}.key", f"{name}.value"))
-            key, value = (self._by_head(part) for part in self._split(both, 2))
+            both = self._linear(states, f"{name}.key", f"{name}.value")
+            key, value = self._heads_on_grid(both, 2)
         else:
             names = [f"{name}.{part}" for part in ("query", "key", "value")]
-            all_three = self._on_grid(self._linear(states, *names))
-            query, key, value = (self._by_head(part) for part in self._split(all_three, 3))
+            query, key, value = self._heads_on_grid(self._linear(states, *names), 3)
         scale = np.float32((self.hidden // self.heads) ** -0.5)
         scores = ops.multiply(ops.matmul(query, key, False, True), scale)
         shares = ops.softmax(ops.add(scores, self.mask), -1)
@@ -231,11 +252,19 @@ class _Encoder:
         flat = ops.reshape(mixed, np.array([-1, self.hidden]), False)
         return flat if of_firsts else ops.gather(flat, self.inputs["cells"], np.int64(0))
 
-    def _on_grid(self, states: Any) -> Any:
-        return self.ops.gather(states, self.inputs["grid"], np.int64(0))
+    def _heads_on_grid(self, states: Any, parts: int) -> list[Any]:
+        """Return parts of [n_tokens, parts * hidden_size], each [n_rows, n_heads, width, head_size].
 
-    def _split(self, states: Any, parts: int) -> Any:
-        return self.ops.split(states, np.int64(2), parts).outputs()
+        One transposition for all parts, which are then cut off along the outermost axis.
+        """
+        ops = self.ops
+        grid = ops.gather(states, self.inputs["grid"], np.int64(0))
+        shape = np.array([0, 0, parts, self.heads, self.hidden // self.heads])
+        apart = ops.transpose(ops.reshape(grid, shape, True), np.array([2, 0, 3, 1, 4]))
+        return [
+            ops.squeeze(part, np.array(0))
+            for part in ops.split(apart, np.int64(0), parts).outputs()
+        ]
 
     def _by_head(self, states: Any) -> Any:
         """Return [n_rows, n_heads, width, head_size] of [n_rows, width, hidden_size]."""

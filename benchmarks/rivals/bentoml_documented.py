@@ -19,7 +19,7 @@ if RIVAL == "fair":
 
 def loaded() -> Any:
     """Return the pipeline."""
-    return pipeline("text-classification", model=os.environ["MODEL"], top_k=None)
+    return pipeline("text-classification", model=os.environ["MODEL"])
 
 
 @bentoml.service(workers=WORKERS, traffic={"timeout": 60})
@@ -31,7 +31,7 @@ class Documented:
 
     @bentoml.api
     def classify(self, text: str) -> list[dict]:
-        """Return the labels with their scores."""
+        """Return the label with its score."""
         return self.pipeline(text, truncation=True)
 
 
@@ -43,6 +43,6 @@ class Batched:
         self.pipeline = loaded()
 
     @bentoml.api(batchable=True, max_batch_size=64, max_latency_ms=60_000)
-    def classify(self, texts: list[str]) -> list[list[dict]]:
-        """Return the labels of each text with their scores."""
+    def classify(self, texts: list[str]) -> list[dict]:
+        """Return the label of each text with its score."""
         return self.pipeline(texts, truncation=True, batch_size=64)

@@ -21,7 +21,7 @@ class Api(ls.LitAPI):
         else:
             from transformers import pipeline
 
-            loaded = pipeline("text-classification", model=os.environ["MODEL"], top_k=None)
+            loaded = pipeline("text-classification", model=os.environ["MODEL"])
             self.model = lambda texts: loaded(texts, truncation=True, batch_size=64)
 
     def decode_request(self, request: dict[str, str]) -> str:
