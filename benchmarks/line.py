@@ -20,6 +20,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tasks.manifests import CheckpointManifest, EvaluationReport, FormWeight
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).with_name("results")
 LIBRARIES = ("torch", "transformers", "prefect", "bentoml", "great-expectations", "datasets")
@@ -45,13 +47,16 @@ def run_line(name: str, home: Path, overrides: Sequence[str] = ()) -> float:
 
 def collect(home: Path) -> dict[str, Any]:
     """Return figures and times of the one run made in an Ekiben home, from its manifests."""
-    return summarise(
-        {
-            stage: json.loads(file.read_text(encoding="utf-8"))
-            for stage in ("deduplicate", "split", "finetune", "evaluate", "prove")
+    stages = {
+        stage: [
+            json.loads(file.read_text(encoding="utf-8"))
             for file in (home / "steps" / stage).glob("*/manifest.json")
-        }
-    )
+        ]
+        for stage in ("deduplicate", "split", "finetune", "evaluate", "prove")
+    }
+    own = [one for one in stages["evaluate"] if "original" not in one["parents"]]
+    one_each = {stage: made[0] for stage, made in {**stages, "evaluate": own}.items() if made}
+    return {**summarise(one_each), "forms": forms_in(home / "steps")}
 
 
 def summarise(stages: dict[str, Any]) -> dict[str, Any]:
@@ -72,6 +77,25 @@ def summarise(stages: dict[str, Any]) -> dict[str, Any]:
         "latency_p50_ms": proof.get("latency_p50_ms"),
         "latency_p99_ms": proof.get("latency_p99_ms"),
         "peak_memory_mb": proof.get("peak_memory_mb"),
+    }
+
+
+def forms_in(steps: Path) -> dict[str, Any]:
+    """Return the figures of each form of the model, what it costs, and that of the original."""
+    files = [*steps.glob("form/*/manifest.json"), *steps.glob("finetune/*/manifest.json")]
+    made = {each.digest: each for each in map(CheckpointManifest.read, files)}
+    evaluations = map(EvaluationReport.read, steps.glob("evaluate/*/manifest.json"))
+    figures = {each.parents["checkpoint"]: each.figures for each in evaluations}
+    weights = map(FormWeight.read, steps.glob("weigh/*/manifest.json"))
+    return {
+        made[digest].kind: {
+            "size_mb": weight.size_mb,
+            "cpu_ms": weight.cpu_ms,
+            "memory_mb": weight.memory_mb,
+            **{name: figures[digest][name].value for name in FIGURES},
+        }
+        for weight in weights
+        if (digest := weight.parents["checkpoint"]) in made and digest in figures
     }
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import orjson
 from lifecycle import App, Message, Receive, Scope, Send
 from measures import Measures
+from tracing import span_of
 
 log = logging.getLogger("ekiben.serve")
 
@@ -56,7 +57,8 @@ class Observed:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_noted)
+            with span_of(scope, route, name):
+                await self._app(scope, receive, send_noted)
         finally:
             self._note(request, time.perf_counter() - started)
 
