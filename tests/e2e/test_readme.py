@@ -4,12 +4,14 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import yaml
 from evaluations import report_of
 
+from bentos.text_classifier.settings import Settings
 from configs.loading import load_config
 from configs.schema import Gate
 from flows.terminal import CURL_EXAMPLE
@@ -73,6 +75,21 @@ def test_the_call_is_the_one_that_the_line_prints() -> None:
     for answer in answers:
         assert list(answer) == ["label", "probabilities", "unsure", "truncated", "model", "forced"]
         assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].get)
+
+
+def test_every_setting_of_the_service_is_told_with_its_default() -> None:
+    section = README.split("## Serve and call\n", 1)[1].split("\n## ", 1)[0]
+    told: dict[str, str] = {}
+    for line in section.splitlines():
+        if re.match(r"\| `[A-Z_]+`", line):
+            names, values, _ = (cell.strip() for cell in line.strip("|").split("|"))
+            told |= zip(re.findall(r"`([A-Z_]+)`", names), values.split(", "), strict=False)
+    settings = {each.name.upper(): str(each.default).lower() for each in fields(Settings)}
+    assert told.keys() == settings.keys()
+    in_words = ("KEYS_FILE", "ALLOWED_HOSTS")
+    assert {n: told[n] for n in told if n not in in_words} == {
+        name: default for name, default in settings.items() if name not in in_words
+    }
 
 
 def test_every_command_is_listed_and_exists() -> None:
