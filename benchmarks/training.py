@@ -55,7 +55,8 @@ def main(arguments: list[str]) -> None:
         with tempfile.TemporaryDirectory(prefix="ekiben-training-") as folder:
             found = measure(part, options, device, rates, Path(folder))
         told = {name: {**around, **figures} for name, figures in found.items()}
-        known[part] = {**known.get(part, {}), **told}  # what is not measured now stays
+        # What is not measured now stays.
+        known = {**known, **around, part: {**known.get(part, {}), **told}}
         file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
         show(part, found)

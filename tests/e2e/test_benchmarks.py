@@ -8,6 +8,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from e2e_support import ReleasedHomes, line_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -28,6 +29,28 @@ def test_a_quick_benchmark_runs_and_writes_what_it_measured(name: str) -> None:
     results = json.loads(file.read_text(encoding="utf-8"))
     assert results["command"] == f"python -m benchmarks.{name} --quick"
     assert {"date", "hardware", "versions"} < set(results)
+
+
+@pytest.mark.parametrize("name", ["serving", "endurance"])
+def test_a_quick_benchmark_of_the_service_runs_on_a_release(
+    name: str, released: ReleasedHomes
+) -> None:
+    file = ROOT / "benchmarks" / "results" / f"{name}_quick.json"
+    file.unlink(missing_ok=True)
+    ended = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--pipeline", "smoke"],
+        cwd=ROOT, env=line_environment(released), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    results = json.loads(file.read_text(encoding="utf-8"))
+    if name == "endurance":
+        assert results["swaps"]["failed"] == 0 and results["swaps"]["tags_are_whole"]
+        assert results["kills"]["kills"] == 2
+        assert all(results["overload"][rate]["errors"] == 0 for rate in ("0.7", "2", "5"))
+    else:
+        assert {"Ekiben openvino-int8", "Ekiben linear", "BentoML documented"} < set(
+            results["ratios"]
+        )
 
 
 def test_training_is_measured_where_only_the_worker_s_own_libraries_are(tmp_path: Path) -> None:

@@ -92,6 +92,30 @@ def test_every_setting_of_the_service_is_told_with_its_default() -> None:
     }
 
 
+def test_the_servers_are_compared_as_the_benchmark_recorded() -> None:
+    recorded = json.loads((ROOT / "benchmarks/results/serving.json").read_text(encoding="utf-8"))
+    names = {
+        "the same, two workers of one thread": "BentoML fair",
+        "BentoML, adaptive batching": "BentoML batched",
+        "LitServe, batched": "LitServe batched",
+        "infinity": "infinity",
+        "LitServe with Ekiben's engine": "LitServe with our engine",
+        "Ekiben, as trained": "Ekiben transformer",
+        "Ekiben, fp32": "Ekiben openvino-fp32",
+        "Ekiben, int8": "Ekiben openvino-int8",
+        "Ekiben, the baseline": "Ekiben linear",
+    }
+    rows = [line.replace("*", "").strip("| ").split(" | ") for line in README.splitlines()]
+    told = {row[0]: [float(cell) for cell in row[1:]] for row in rows if row[0] in names}
+    assert told.keys() == names.keys()
+    for name, cells in told.items():
+        ratios = recorded["ratios"][names[name]]
+        rates = [ratios[clients]["requests_per_second"][0] for clients in ("1", "16", "64")]
+        others = [ratios["64"][figure][0] for figure in ("cpu_ms", "memory_mb")]
+        for cell, value in zip(cells, [*rates, *others], strict=True):
+            assert abs(cell - value) < 0.06
+
+
 def test_every_command_is_listed_and_exists() -> None:
     listed = set(re.findall(r"^\| `ekiben (\w+)", README, re.MULTILINE))
     shown = subprocess.run([EKIBEN, "--help"], capture_output=True, text=True, check=True).stdout

@@ -25,9 +25,18 @@ from transformers import (
 )
 
 from configs.errors import FormError
+from configs.schema import PipelineConfig
+from flows import pipeline
 from tasks.building import SERVICE
 from tasks.exporting import Packable, export_form
+from tasks.manifests import (
+    CheckpointManifest,
+    DatasetManifest,
+    SplitManifest,
+    ValidationReport,
+)
 from tasks.packed import FILE, Packed, cores, laid_out
+from tasks.reporting import Run
 
 WORDS = [f"w{number}" for number in range(200)]
 MAX_LENGTH = 48
@@ -253,3 +262,38 @@ def _save_linear(folder: Path) -> None:
         weights=draw.normal(size=(len(terms), 3)),
         intercept=np.zeros(3),
     ).write(folder)
+
+
+def test_a_form_that_cannot_be_made_is_left_out_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    step: Any = {"key": "k", "parents": {}, "folder": Path("step"), "files": {}}
+    model = CheckpointManifest(
+        **step, base_model="m", base_model_digest="d", parameters=1, device="cpu", precision="fp32",
+        best_epoch=1, stopped_early=False, seconds=1.0, rows_per_second=1.0, epochs=(), curve=(),
+        truncated_rows=0,
+    )  # fmt: skip
+    config = PipelineConfig.model_validate(
+        {
+            "name": "formed",
+            "data": {"uri": "rows.csv", "labels": ["a", "b"]},
+            "gate": {"accuracy": {"min": 0.9}},
+        }
+    )
+    dataset = DatasetManifest(
+        **step, source="s", source_digest="d", rows=1, changed_by_cleaning=0, label_counts={}
+    )
+    validation = ValidationReport(
+        **step, passed=True, problems=(), rows=1, rows_quarantined=0, rows_valid=1, rules=(),
+        label_counts={}, length_histogram={},
+    )  # fmt: skip
+    split = SplitManifest(**step, rows={}, label_counts={})
+    run = Run(config, dataset, validation, split=split, checkpoint=model, baseline=model)
+
+    def refuse(*_: Any) -> CheckpointManifest:
+        raise FormError("a DistilBert of type 'distilbert' has no packed form; serve it as trained")
+
+    monkeypatch.setattr(pipeline, "make_form", refuse)
+    rung = pipeline.rung_of(run, "int8", None)
+    assert (rung.form, rung.run, rung.passes) == ("int8", None, False)
+    assert rung.told is not None and "'distilbert' has no packed form" in rung.told

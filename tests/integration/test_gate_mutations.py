@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from tables import as_made
 
 from configs.errors import BentoError, ConfigError, EkibenError, GateError, StepError
-from configs.limits import BaselineRules, ChampionRules
+from configs.limits import BaselineRules, ChampionRules, FormRules
 from configs.loading import load_config
 from configs.schema import Gate, PipelineConfig, Robustness
 from tasks import building
@@ -609,3 +609,43 @@ def test_a_baseline_is_built_only_where_the_config_has_it_released(
     with pytest.raises(BentoError, match="came as far as bentoml build"):
         allowed.build(evidence, decision)
     assert len(built) == 1
+
+
+def test_a_form_is_built_only_beside_its_original_and_where_the_config_asks(
+    line: Line, built: list[str]
+) -> None:
+    lenient = config_with(0.01)
+    lenient = lenient.model_copy(
+        update={"gate": lenient.gate.model_copy(update={"form": FormRules(min_gain={})})}
+    )
+    form = line.checkpoint.model_copy(update={"kind": "openvino-int8"})
+    alone = replace(line, config=lenient, checkpoint=form)
+    evidence = line.evidence(line.evaluation)
+    with pytest.raises(BentoError, match="'int8' was not compared with the model as trained"):
+        alone.build(evidence, judge(lenient.gate, evidence))
+    beside = evaluate_candidate(
+        lenient, line.split, line.checkpoint, line.calibration, line.baseline, line.evaluation
+    )
+    evidence = line.evidence(beside)
+    serving = lenient.serving.model_copy(update={"forms": ("fp32",)})
+    unasked = replace(alone, config=lenient.model_copy(update={"serving": serving}))
+    with pytest.raises(BentoError, match=r"'int8' is no form to be released; .* \['fp32'\]"):
+        unasked.build(evidence, judge(lenient.gate, evidence))
+    baseline = replace(line, config=lenient, checkpoint=line.baseline)
+    with pytest.raises(BentoError, match="'baseline' is no form to be released"):
+        baseline.build(evidence, judge(lenient.gate, evidence))
+    assert built == []
+
+
+def test_a_form_that_is_worse_than_its_original_is_rejected(line: Line) -> None:
+    gate = Gate.model_validate({"accuracy": {"min": 0.01}, "form": {"min_gain": {"accuracy": 0.5}}})
+    beside = evaluate_candidate(
+        line.config, line.split, line.checkpoint, line.calibration, line.baseline, line.evaluation
+    )
+    assert beside.original is not None and beside.model == line.evaluation.model
+    assert all(given == other for _, given, other, _ in beside.original.contest.counts)
+    decision = judge(gate, line.evidence(beside))
+    assert decision.verdict == "reject"
+    assert [rule.metric for rule in decision.rules if rule.verdict == "reject"] == [
+        "accuracy over original"
+    ]

@@ -1,0 +1,248 @@
+"""Try the service hard: overload, swaps of the champion and kills of its worker, all under load.
+
+`python -m benchmarks.endurance [overload] [swaps] [kills]` serves copies of a released pipeline's
+champion (`--pipeline sms_spam`) by `ekiben serve`. Overload: at 70 % of what 64 clients get, then at
+twice and five times that, requests come at random times. Swaps: `latest` moves between two versions.
+Kills: SIGKILL to the worker, and the time until a text is answered. `--quick` does few, briefly.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.line import RESULTS, surroundings
+from benchmarks.load import Load, closed_loop, family_of, open_loop, request_of
+from benchmarks.serving import models_of
+from tasks.process import child, environment_with
+from tasks.releases import champion
+from tasks.serving import free_port
+from tasks.steps import write_json, write_text
+
+PARTS = ("overload", "swaps", "kills")
+VERSIONS = ("first", "second")
+_CLIENTS = 8
+
+
+@dataclass
+class Served:
+    """`ekiben serve` of two versions of one champion, in homes of its own."""
+
+    port: int
+    process: psutil.Process
+    bentos: Path
+    texts: list[str]
+
+    def requests(self) -> list[bytes]:
+        """Return a request for each text."""
+        return [request_of({"texts": [text]}, port=self.port) for text in self.texts]
+
+    def tag(self) -> str | None:
+        """Return the tag of the model that answers now, or None where nobody answers."""
+        with suppress(httpx.TransportError):
+            url = f"http://127.0.0.1:{self.port}/classify"
+            answer = httpx.post(url, json={"texts": ["Hello"]}, timeout=30)
+            if answer.status_code == 200:
+                return str(answer.json()[0]["model"])
+        return None
+
+    def worker(self) -> psutil.Process:
+        """Return the newest process that answers."""
+        found = [
+            process
+            for process in family_of(self.process)
+            if "_bentoml_impl.worker" in " ".join(process.cmdline())
+        ]
+        return max(found, key=psutil.Process.create_time)
+
+
+@contextmanager
+def served(pipeline: str, folder: Path) -> Iterator[Served]:
+    """Serve the champion from a store of its own that holds it twice."""
+    record = champion(pipeline)
+    _, texts = models_of(pipeline)
+    assert record is not None  # models_of has ended otherwise
+    home, store = folder / "home", folder / "bentoml"
+    bentos = store / "bentos" / pipeline
+    for version in VERSIONS:
+        place = bentos / version
+        shutil.copytree(record.bento_path, place)
+        told = yaml.safe_load((place / "bento.yaml").read_text(encoding="utf-8"))
+        write_text(place / "bento.yaml", yaml.safe_dump({**told, "version": version}))
+        card = place / "src" / "model" / "card.json"
+        tag = f"{pipeline}:{version}"
+        write_json(card, {**json.loads(card.read_text(encoding="utf-8")), "tag": tag})
+        released = record.model_copy(update={"tag": tag, "bento_path": place, "previous": None})
+        file = home / "releases" / pipeline / f"{version}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, released.model_dump(mode="json"))
+    write_text(bentos / "latest", VERSIONS[0])
+    port = free_port()
+    ekiben = str(Path(sys.executable).with_name("ekiben"))
+    environment = environment_with(EKIBEN_HOME=str(home), BENTOML_HOME=str(store))
+    command = [ekiben, "serve", pipeline, "--port", str(port)]
+    with child(command, folder / "serve.log", environment) as process:
+        found = Served(port, psutil.Process(process.pid), bentos, texts)
+        while found.tag() is None:
+            if process.poll() is not None:
+                raise SystemExit((folder / "serve.log").read_text(encoding="utf-8"))
+            time.sleep(0.1)
+        yield found
+
+
+def overload(service: Served, seconds: float) -> dict[str, Any]:
+    """Return what came of 70 %, twice and five times the rate that 64 clients get."""
+    requests = service.requests()
+    best = asyncio.run(closed_loop(service.port, requests, 64, min(seconds, 10), service.process))
+    capacity = len(best.latencies) / best.seconds
+    found: dict[str, Any] = {"capacity": capacity}
+    for times in (0.7, 2.0, 5.0):
+        load = open_loop(service.port, requests, times * capacity, seconds, service.process)
+        found[f"{times:g}"] = _told(asyncio.run(load), capacity)
+    return found
+
+
+def _told(load: Load, capacity: float) -> dict[str, float]:
+    told = load.told()
+    refusals = 1000 * np.percentile(load.refusals or [0.0], 99)
+    return {
+        **{name: told[name] for name in ("p50_ms", "p99_ms", "refused", "errors", "lost")},
+        "goodput": told["requests_per_second"] / capacity,
+        "refusal_p99_ms": float(refusals),
+    }
+
+
+def swaps(service: Served, count: int) -> dict[str, Any]:
+    """Return what came of the requests while the champion was swapped so many times."""
+    tags = {f"{service.bentos.name}:{version}" for version in VERSIONS}
+    taken: list[float] = []
+
+    async def swap_all() -> None:
+        for number in range(count):
+            version = VERSIONS[(number + 1) % 2]
+            started = time.perf_counter()
+            write_text(service.bentos / "latest", version)
+            while await asyncio.to_thread(service.tag) != f"{service.bentos.name}:{version}":
+                if time.perf_counter() - started > 60:
+                    raise SystemExit(f"swap {number + 1} did not come about")
+                await asyncio.sleep(0.05)
+            taken.append(time.perf_counter() - started)
+
+    load, seen = asyncio.run(_loaded(service, swap_all()))
+    return {
+        "swaps": count,
+        "requests": len(load.latencies),
+        "failed": load.lost + sum(n for status, n in load.statuses.items() if status != 200),
+        "tags_are_whole": seen <= tags,
+        "seconds_to_swap": [float(np.median(taken)), max(taken)],
+    }
+
+
+def kills(service: Served, count: int) -> dict[str, Any]:
+    """Return the seconds from a kill of the worker to the next answer, so many times."""
+    taken = []
+    for _ in range(count):
+        worker = service.worker()
+        started = time.perf_counter()
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.wait(10)
+        while service.tag() is None:
+            time.sleep(0.02)
+        taken.append(time.perf_counter() - started)
+    return {"kills": count, "seconds_to_answer": [float(np.median(taken)), max(taken)]}
+
+
+async def _loaded(service: Served, work: Any) -> tuple[Load, set[str]]:
+    """Do the work while clients ask; return what they got, and the tags in their answers."""
+    requests = service.requests()
+    load, done, seen = Load(0.0), asyncio.Event(), set[str]()
+
+    async def client(start: int) -> None:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{service.port}") as own:
+            number = start
+            while not done.is_set():
+                body = requests[number % len(requests)].partition(b"\r\n\r\n")[2]
+                number += _CLIENTS
+                headers = {"Content-Type": "application/json"}
+                began = time.perf_counter()
+                try:
+                    answer = await own.post("/classify", content=body, headers=headers, timeout=30)
+                except httpx.TransportError:
+                    load.lost += 1
+                    continue
+                load.statuses[answer.status_code] = load.statuses.get(answer.status_code, 0) + 1
+                if answer.status_code == 200:
+                    load.latencies.append(time.perf_counter() - began)
+                    seen.update(each["model"] for each in answer.json())
+
+    clients = [asyncio.create_task(client(start)) for start in range(_CLIENTS)]
+    try:
+        await work
+    finally:
+        done.set()
+        await asyncio.gather(*clients)
+    return load, seen
+
+
+def main(arguments: list[str]) -> None:
+    """Measure the parts named, or all, and write `benchmarks/results/endurance.json`."""
+    parser = argparse.ArgumentParser("python -m benchmarks.endurance")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--pipeline", default="sms_spam")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each overload")
+    parser.add_argument("--times", type=int, default=50, help="how many swaps and kills")
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"no part is named {min(unknown)!r}; expected some of {', '.join(PARTS)}")
+    if options.quick:
+        options.seconds, options.times = 2.0, 2
+    file = RESULTS / f"endurance{'_quick' if options.quick else ''}.json"
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    command = " ".join(["python", "-m", "benchmarks.endurance", *arguments])
+    for part in options.parts or PARTS:
+        with (
+            tempfile.TemporaryDirectory(prefix="ekiben-endurance-") as folder,
+            served(options.pipeline, Path(folder)) as service,
+        ):
+            if part == "overload":
+                found = overload(service, options.seconds)
+            else:
+                found = {"swaps": swaps, "kills": kills}[part](service, options.times)
+        known = {**known, **surroundings(), "command": command, part: {"command": command, **found}}
+        file.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+        show(part, found)
+
+
+def show(part: str, found: dict[str, Any]) -> None:
+    """Print what a part came to."""
+    table = Table(title=part, title_justify="left")
+    table.add_column("figure")
+    table.add_column("value")
+    for name, value in found.items():
+        told = str(value)
+        if isinstance(value, dict):
+            told = ", ".join(f"{key} {number:.3g}" for key, number in value.items())
+        table.add_row(name, told)
+    Console(width=160).print(table)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
