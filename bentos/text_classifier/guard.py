@@ -52,17 +52,18 @@ class Guard:
             started = True
             await send(message)
 
+        body = Body(receive, self._settings, whole=scope["path"] != BULK)
         try:
             if scope["path"] not in OPEN:
                 self._admit(scope)
-            body = Body(receive, self._settings, whole=scope["path"] != BULK)
             body.check_length(scope["headers"])
             await self._app(scope, body.receive, send_on)
         except Refusal as refusal:
             scope["ekiben"].refused = refusal.reason
             if started:
                 raise
-            await discard(receive)
+            if not body.ended:  # after it, nothing comes but the news that the caller has gone
+                await discard(receive)
             await reply(send, refusal.status, refusal.body, refusal.headers)
 
     def _admit(self, scope: Scope) -> None:
@@ -151,7 +152,7 @@ class Body:
             settings.body_bytes,
             settings.read_seconds,
         )
-        self._whole, self._came, self._ended = whole, 0, False
+        self._whole, self._came, self.ended = whole, 0, False
         self._until = asyncio.get_running_loop().time() + self._seconds
 
     def check_length(self, headers: Headers) -> None:
@@ -162,7 +163,7 @@ class Body:
 
     async def receive(self) -> Message:
         """Return the next message; after the body's end, wait for the caller to go away."""
-        if self._ended:
+        if self.ended:
             return await self._receive()
         if not self._whole:
             self._until = asyncio.get_running_loop().time() + self._seconds
@@ -176,7 +177,7 @@ class Body:
         self._came += len(message.get("body", b""))
         if self._whole and self._came > self._most:
             raise self._too_large()
-        self._ended = not message.get("more_body", False)
+        self.ended = not message.get("more_body", False)
         return message
 
     def _too_large(self) -> Refusal:

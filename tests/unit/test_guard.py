@@ -91,6 +91,40 @@ def test_another_address_needs_keys_and_tls_or_a_word(tmp_path: Path) -> None:
     assert status_of(guard_with(keys), "10.0.0.1", "https", key="bad") == 401
 
 
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_refusal_waits_for_the_body_and_for_nothing_after_it(reads: bool) -> None:
+    parts = [{"type": "http.request", "body": b"{}", "more_body": False}]
+    calls = 0
+
+    async def receive() -> Any:
+        nonlocal calls
+        calls += 1
+        if parts:
+            return parts.pop()
+        raise AssertionError("the caller has not gone, so this would wait")
+
+    async def app(_: Any, receive: Any, __: Any) -> None:
+        if reads:
+            await receive()
+        raise module("replies").Refusal(503, "overload", "too much waits")
+
+    said: list[Any] = []
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    guard = module("guard").Guard(app, module("settings").Settings(), None, Clock())
+    scope = {
+        "type": "http", "path": "/classify", "method": "POST", "scheme": "http",
+        "server": ("127.0.0.1", 3000),
+        "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")],
+        "ekiben": module("observing").Request("an-id", "/classify"),
+    }  # fmt: skip
+    asyncio.run(guard(scope, receive, send))
+    assert [each.get("status") for each in said] == [503, None]
+    assert calls == 1
+
+
 def test_a_key_that_asks_too_often_waits(tmp_path: Path) -> None:
     clock = Clock()
     guard = guard_with(keys_of(tmp_path / "keys"), clock, rate_per_minute=6)
