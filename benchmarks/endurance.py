@@ -31,6 +31,7 @@ from rich.table import Table
 from benchmarks.line import RESULTS, surroundings
 from benchmarks.load import Load, closed_loop, family_of, open_loop, request_of
 from benchmarks.serving import models_of
+from tasks.building import SERVICE
 from tasks.process import child, environment_with
 from tasks.releases import champion
 from tasks.serving import free_port
@@ -75,7 +76,7 @@ class Served:
 
 @contextmanager
 def served(pipeline: str, folder: Path) -> Iterator[Served]:
-    """Serve the champion from a store of its own that holds it twice."""
+    """Serve the champion, by the service of this version, from a store that holds it twice."""
     record = champion(pipeline)
     _, texts = models_of(pipeline)
     assert record is not None  # models_of has ended otherwise
@@ -84,6 +85,8 @@ def served(pipeline: str, folder: Path) -> Iterator[Served]:
     for version in VERSIONS:
         place = bentos / version
         shutil.copytree(record.bento_path, place)
+        for module in (place / "src").glob("*.py"):
+            shutil.copyfile(SERVICE / module.name, module)
         told = yaml.safe_load((place / "bento.yaml").read_text(encoding="utf-8"))
         write_text(place / "bento.yaml", yaml.safe_dump({**told, "version": version}))
         card = place / "src" / "model" / "card.json"
