@@ -205,7 +205,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         tags.append(f"{name}:{version}")
         raise BentoError("came as far as bentoml build")
 
-    monkeypatch.setattr(building, "_run_bentoml", run)
+    monkeypatch.setattr(building, "run_bentoml", run)
     return tags
 
 

@@ -82,17 +82,17 @@ def test_a_value_to_slice_by_is_stored_masked_as_the_text_is(homes: Path) -> Non
 SERVE = """
 import json, logging, sys
 logging.basicConfig(level=logging.DEBUG)
-from pydantic import ValidationError
-from service import Engine, MODEL, Request
+from replies import Refusal
+from service import CARD, MODEL, Engine
+from texts import Texts
 
-texts = json.load(sys.stdin)
-request = Request(texts=texts)
-answers = Engine(MODEL).classify(request.texts)
-print(json.dumps({"texts": request.texts, "answers": len(answers)}))
+reader, texts = Texts(CARD), json.load(sys.stdin)
+read = reader.read(json.dumps({"texts": texts}).encode())
+print(json.dumps({"texts": read, "answers": len(Engine(MODEL).classify(read))}))
 try:
-    Request(texts=[*texts, " "])
-except ValidationError as error:
-    print(error, file=sys.stderr)
+    reader.read(json.dumps({"texts": [*texts, " "]}).encode())
+except Refusal as refusal:
+    print(refusal.body, file=sys.stderr)
 """
 
 
