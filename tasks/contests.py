@@ -57,17 +57,11 @@ def over_baseline(rules: BaselineRules, evidence: Evidence) -> Iterator[Question
     if not rules.min_gain:
         return
     report = evidence.evaluation
-    _require_all_rows("baseline", report.against_baseline, report)
-    gains = _gains(rules.min_gain, report.against_baseline, report)
     meaning: dict[Verdict, str] = {
         "reject": "the large model does not earn its cost",
         "undecided": "it is not shown that the large model earns its cost",
     }
-    for metric, limit in rules.min_gain.items():
-        yield Question(
-            f"{metric} over baseline", limit, gains.estimate(metric), missing=UNDEFINED,
-            meaning=meaning,
-        )  # fmt: skip
+    yield from _on_all_rows("baseline", report.against_baseline, rules.min_gain, report, meaning)
 
 
 def over_original(rules: FormRules, evidence: Evidence) -> Iterator[Question]:
@@ -79,26 +73,33 @@ def over_original(rules: FormRules, evidence: Evidence) -> Iterator[Question]:
     report = evidence.evaluation
     if report.original is None:
         return
-    _require_all_rows("original", report.original.contest, report)
-    gains = _gains(rules.min_gain, report.original.contest, report)
     meaning: dict[Verdict, str] = {
         "reject": "the form is worse than the model as trained",
         "undecided": "it is not shown that the form is no worse than the model as trained",
     }
-    for metric, limit in rules.min_gain.items():
-        yield Question(
-            f"{metric} over original", limit, gains.estimate(metric), missing=UNDEFINED,
-            meaning=meaning,
-        )  # fmt: skip
+    yield from _on_all_rows("original", report.original.contest, rules.min_gain, report, meaning)
 
 
-def _require_all_rows(other: str, contest: Contest, report: EvaluationReport) -> None:
+def _on_all_rows(
+    other: str,
+    contest: Contest,
+    least: dict[str, float],
+    report: EvaluationReport,
+    meaning: dict[Verdict, str],
+) -> Iterator[Question]:
+    """Yield the questions of gains over a model that was given every test row."""
     own, _ = confusions_of(contest, len(report.labels))
     if own.tolist() != [list(row) for row in report.confusion]:
         raise GateError(
             f"the rows on which the {other} was compared are not those of the confusion matrix; "
             "evaluate anew"
         )
+    gains = _gains(least, contest, report)
+    for metric, limit in least.items():
+        yield Question(
+            f"{metric} over {other}", limit, gains.estimate(metric), missing=UNDEFINED,
+            meaning=meaning,
+        )  # fmt: skip
 
 
 def over_champion(rules: ChampionRules, evidence: Evidence) -> Iterator[Question]:

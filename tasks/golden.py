@@ -4,12 +4,9 @@ A service that gives other answers than these when it starts is not ready: anoth
 damaged file or another version of a library then shows before it answers anybody.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 
-from configs.errors import BentoError
-from tasks.process import environment_with, last_lines
+from tasks.packaged import run_beside
 from tasks.steps import write_json
 
 FILE = "golden.json"
@@ -42,15 +39,4 @@ def write_golden(service: Path) -> None:
     """
     file = service / "model" / FILE
     write_json(file, list(TEXTS))
-    ended = subprocess.run(
-        [sys.executable, "-c", _ANSWER, str(file)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=service,
-        env=environment_with(PYTHONDONTWRITEBYTECODE="1"),
-    )
-    if ended.returncode != 0:
-        raise BentoError(
-            f"the packaged engine ended with code {ended.returncode}: {last_lines(ended.stderr)}"
-        )
+    run_beside(service, _ANSWER, file)

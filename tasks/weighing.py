@@ -1,8 +1,7 @@
 """Stage weigh: what a form of the model costs to serve, measured by the service's own engine."""
 
 import json
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,10 @@ import pyarrow.parquet as pq
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from configs.errors import BentoError
 from configs.schema import PipelineConfig
 from tasks.building import SERVICE, window_of
 from tasks.manifests import CheckpointManifest, FormWeight, SplitManifest
-from tasks.process import environment_with, last_lines
+from tasks.packaged import run_beside
 from tasks.steps import require_whole, run_step, write_json
 
 _MOST_ROWS = 500
@@ -86,23 +84,9 @@ def _measured(
     }
     write_json(scratch / "card.json", card)
     write_json(scratch / "texts.json", texts)
-    ended = subprocess.run(
-        [sys.executable, "-c", _MEASURE, str(scratch)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=SERVICE,
-        env=environment_with(),
-    )
-    for file in scratch.iterdir():
-        file.unlink()
-    scratch.rmdir()
-    if ended.returncode != 0:
-        raise BentoError(
-            f"{config.name}: the engine of kind {checkpoint.kind!r} ended with code "
-            f"{ended.returncode}: {last_lines(ended.stderr)}"
-        )
-    measured: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
+    told = run_beside(SERVICE, _MEASURE, scratch)
+    shutil.rmtree(scratch)  # links alone: the model they lead to stays
+    measured: dict[str, float] = json.loads(told.splitlines()[-1])
     return measured
 
 

@@ -109,8 +109,10 @@ class TextClassifier:
     @bentoml.api(input_spec=Request)
     async def classify(self, texts: list[str]) -> list[Classification]:
         """Return for each text its label, the probability of every label, and the model's tag."""
-        # The front answers this route; here it is described to BentoML's client and page.
-        raise NotImplementedError
+        # BentoML's client and page read this method's types; no request comes here.
+        raise NotImplementedError(
+            "Front answers this route, so that no request comes past the guard"
+        )
 
 
 # The decorator has made a Service of the class, which its types do not say.

@@ -54,6 +54,13 @@ class Model:
         await asyncio.to_thread(self.entered.acquire)
 
 
+class Deaf:
+    """Measures that keep nothing."""
+
+    def computed(self, rows: int, tokens: int) -> None:
+        """Forget it."""
+
+
 @dataclass
 class Bench:
     """A started batcher with its model, its clock, and what its measures were told."""
@@ -385,7 +392,7 @@ def test_a_request_that_failed_in_a_part_leaves_the_queue() -> None:
 
 def test_a_model_that_leaves_answers_out_fails() -> None:
     async def test(bench: Bench) -> None:
-        batcher: Batcher[Row, str] = Batcher(lambda rows: ["one"], Limits(), bench)  # type: ignore[arg-type]
+        batcher: Batcher[Row, str] = Batcher(lambda rows: ["one"], Limits(), Deaf())
         await batcher.start()
         with pytest.raises(Failed) as failed:
             await batcher.submit([Row("a"), Row("b")], FOREVER)
@@ -461,10 +468,6 @@ def test_as_many_threads_compute_as_the_model_allows_and_no_more() -> None:
         with lock:
             inside -= 1
         return [row.name for row in rows]
-
-    class Deaf:
-        def computed(self, rows: int, tokens: int) -> None:
-            pass
 
     async def run() -> None:
         batcher = Batcher(answer, Limits(), Deaf(), threads=2)
