@@ -91,8 +91,8 @@ _StrictLoader.add_constructor(_YAML + "value", _StrictLoader.refuse_sign)
 def load_config(path: str | Path, overrides: list[str] | None = None) -> PipelineConfig:
     """Return the checked config in `path` with each `key.path=value` of `overrides` laid over it.
 
-    A relative path in `data.uri`, `training.base_model`, `validation.suite`, `split.frozen_test` or
-    `robustness.cases` is taken from the config's own folder.
+    A relative path in `data.uri`, `training.base_model`, `validation.suite`, `split.frozen_test`,
+    `robustness.cases` or `release.signing_key` is taken from the config's own folder.
 
     Raises:
         ConfigError: naming every problem found, one a line, as `file: key.path: problem, got value`.
@@ -218,9 +218,11 @@ def _with_absolute_paths(config: PipelineConfig, folder: Path) -> PipelineConfig
     robustness = config.robustness.model_copy(update={"cases": cases})
     frozen = config.split.frozen_test and absolute(config.split.frozen_test)
     split = config.split.model_copy(update={"frozen_test": frozen})
+    key = config.release.signing_key and absolute(config.release.signing_key)
+    release = config.release.model_copy(update={"signing_key": key})
     return config.model_copy(
         update={
             "data": data, "training": training, "validation": validation, "split": split,
-            "robustness": robustness,
+            "robustness": robustness, "release": release,
         }
     )  # fmt: skip

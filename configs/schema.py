@@ -587,6 +587,18 @@ class Serving(Section):
         return forms
 
 
+class Release(Section):
+    """Stage release: what a proven Bento gets on its way into the store."""
+
+    signing_key: str | None = Field(
+        None,
+        min_length=1,
+        max_length=2000,
+        description="PEM file of the elliptic-curve private key, without a password, that signs each "
+        "release (relative to the config file); needs the extra signing. By default none is signed.",
+    )
+
+
 class Workers(Section):
     """Who works on the shards of a large dataset, side by side."""
 
@@ -682,6 +694,7 @@ class PipelineConfig(Section):
     serving: Serving = Field(
         default_factory=Serving, description="What the service accepts, and how it is proven."
     )
+    release: Release = Field(default_factory=Release, description="How a proven Bento is released.")
     workers: Workers = Field(
         default_factory=Workers, description="Who works on the shards of a large dataset."
     )

@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from configs.errors import ConfigError, EkibenError
+from flows import release_commands
 
 app = typer.Typer(
     help="Turn labelled text into a classifier you can trust, served as a Bento.",
@@ -117,27 +118,6 @@ def freeze(
 
 
 @app.command()
-def verify(
-    record: Annotated[
-        Path, typer.Argument(help="A decision record, such as decision.json.", metavar="RECORD")
-    ],
-) -> None:
-    """Work a verdict out again from its record alone: exit 0 it agrees, 1 it does not."""
-    from rich.console import Console
-
-    from configs.errors import GateError
-    from flows.terminal import print_decision
-    from tasks.records import read_record
-
-    decided, problems = read_record(record)
-    console = Console()
-    print_decision(console, decided)
-    if problems:
-        raise GateError([f"{record}: {problem}" for problem in problems])
-    console.print("agrees")
-
-
-@app.command()
 def init(
     source: Annotated[
         str,
@@ -210,13 +190,18 @@ def serve(
     allow_plaintext: Annotated[
         bool, typer.Option("--allow-plaintext", help="Answer other machines without TLS.")
     ] = False,
+    public_key: Annotated[
+        Path | None, typer.Option(help="PEM file of the key by which releases must be signed.")
+    ] = None,
 ) -> None:
     """Serve the champion of a pipeline, and each that follows it, without dropping a request."""
     from flows.serving import Network, serve_pipeline
 
     serve_pipeline(
         pipeline,
-        Network(host, port, keys_file, certificate, key_of_certificate, allow_plaintext),
+        Network(
+            host, port, keys_file, certificate, key_of_certificate, allow_plaintext, public_key
+        ),
     )
 
 
@@ -252,6 +237,9 @@ def report(
     if open_it:
         typer.launch(str(path))
     typer.echo(path)
+
+
+release_commands.add_to(app)
 
 
 def _prepare_prefect() -> None:

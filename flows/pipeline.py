@@ -34,7 +34,7 @@ from tasks.model_card import Candidate
 from tasks.probing import probe
 from tasks.progress import listening
 from tasks.proving import prove
-from tasks.releasing import release
+from tasks.releasing import release, require_signing_key
 from tasks.reporting import Run, write_report
 from tasks.splitting import split
 from tasks.tracking import require_packages
@@ -86,7 +86,8 @@ def in_words(run: Run) -> str:
 
 def run_line(config: PipelineConfig) -> Outcome:
     """Take the config through every stage, in order; only what is released goes beyond the decision."""
-    require_packages(config)  # this and the next before hours of training are spent
+    require_packages(config)  # this and the next two before hours of training are spent
+    require_signing_key(config)
     cases = read_cases(config)
     dataset = ingest(config.data)
     artifacts.show(dataset)

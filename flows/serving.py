@@ -14,7 +14,13 @@ import typer
 from configs.errors import BentoError, ConfigError
 from configs.schema import NAME
 from flows.supervising import Release, Supervisor
-from tasks.releases import bento_store, champion, record_file
+from tasks.releases import (
+    bento_store,
+    champion,
+    record_file,
+    require_signed_release,
+    require_whole_release,
+)
 
 _BACKLOG = 2048
 _DRAIN_SECONDS = "EKIBEN_SERVE_DRAIN_SECONDS"
@@ -31,6 +37,7 @@ class Network:
     certificate: Path | None
     key_of_certificate: Path | None
     allow_plaintext: bool
+    public_key: Path | None = None
 
     @property
     def scheme(self) -> str:
@@ -50,7 +57,10 @@ class Network:
         """Return the variables that the service reads."""
         keys = {"EKIBEN_SERVE_KEYS_FILE": str(self.keys_file.resolve())} if self.keys_file else {}
         plain = {"EKIBEN_SERVE_ALLOW_PLAINTEXT": "true"} if self.allow_plaintext else {}
-        return keys | plain
+        signed = (
+            {"EKIBEN_SERVE_PUBLIC_KEY": str(self.public_key.resolve())} if self.public_key else {}
+        )
+        return keys | plain | signed
 
 
 def serve_pipeline(pipeline: str, network: Network) -> None:
@@ -78,8 +88,9 @@ def serve_pipeline(pipeline: str, network: Network) -> None:
         host = f"[{network.host}]" if ":" in network.host else network.host
         typer.echo(f"starting {release.tag} on {network.scheme}://{host}:{port}")
         supervisor = Supervisor(
-            find, listening, network.options(), network.variables(), seconds, tell=typer.echo
-        )
+            find, listening, network.options(), network.variables(), seconds, tell=typer.echo,
+            check=lambda release: _require_sound(release, network.public_key),
+        )  # fmt: skip
         asyncio.run(supervisor.run())
 
 
@@ -106,6 +117,13 @@ def _release(pipeline: str, version: str) -> Release:
     return Release(tag, place)
 
 
+def _require_sound(release: Release, public_key: Path | None) -> None:
+    """Look at a release from outside before it is started: one that was changed may pass itself."""
+    require_whole_release(release.tag)
+    if public_key is not None:
+        require_signed_release(release.tag, public_key)
+
+
 def _drain_seconds() -> int:
     """Return how long the service may drain; it reads the same variable."""
     given = os.environ.get(_DRAIN_SECONDS, "30")
@@ -123,6 +141,7 @@ def _check(network: Network) -> None:
             ("keys-file", network.keys_file),
             ("certificate", network.certificate),
             ("key-of-certificate", network.key_of_certificate),
+            ("public-key", network.public_key),
         )
         if file is not None and not file.is_file()
     ]

@@ -56,7 +56,8 @@ class Supervisor:
     the same socket before the first is told to hand over. SIGTERM and SIGINT let it drain.
 
     `options` are further arguments of BentoML's worker, `variables` its environment; it may drain
-    for `drain_seconds`. `tell` is told in a line what happens.
+    for `drain_seconds`. `tell` is told in a line what happens, and `check` refuses a
+    release that is not to be started.
     """
 
     find: Callable[[], Release]
@@ -65,6 +66,7 @@ class Supervisor:
     variables: dict[str, str]
     drain_seconds: int
     tell: Callable[[str], None]
+    check: Callable[[Release], None] = lambda _: None
     _workers: set[Worker] = field(default_factory=set)
     _asked: bool = False  # by SIGHUP
     _unfit: str | None = None  # the tag that did not get ready
@@ -150,6 +152,11 @@ class Supervisor:
 
     async def _start(self, release: Release) -> Worker | None:
         """Start a worker and return it once it is ready; end it where it does not get ready."""
+        try:
+            await asyncio.to_thread(self.check, release)
+        except EkibenError as error:
+            self.tell(str(error))
+            return None
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         metrics = tempfile.mkdtemp(prefix="ekiben-metrics-")

@@ -122,15 +122,16 @@ def print_ladder(console: Console, run: "Run") -> None:
         colour = _COLOURS.get(line["verdict"].partition(",")[0], "yellow")
         *cells, verdict = line.values()
         table.add_row(*cells, f"[{colour}]{verdict}[/]")
-    _print_whole(console, table)
+    print_whole(table, console)
     for rung in run.forms:
         if rung.told is not None:
             told = f"{rung.form} was not made: {rung.told}"
             console.print(told, highlight=False, markup=False, soft_wrap=True)
 
 
-def _print_whole(console: Console, table: Table) -> None:
+def print_whole(table: Table, console: Console | None = None) -> None:
     """Print a table as wide as it is: in a narrower window, lines go on in the next, uncut."""
+    console = console or Console()
     table.width = table.__rich_measure__(console, console.options.update(width=_WIDEST)).maximum
     console.print(table, crop=False, soft_wrap=True)
 
@@ -151,7 +152,7 @@ def print_decision(console: Console, decided: DecisionRecord) -> None:
         colour = _COLOURS[line["verdict"]]
         *cells, verdict = map(escape, line.values())  # a label's or slice's name may be anything
         table.add_row(*cells, f"[{colour}]{verdict}[/]")
-    _print_whole(console, table)
+    print_whole(table, console)
     if untold := len(decision.rules) - len(rules):
         console.print(f"… {untold:,} more rules are in the report", highlight=False)
     forced = [] if decision.forced is None else [f"forced: {decision.forced}"]

@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,12 @@ from tasks.encoding import load_tokenizer
 from tasks.forms import FORM_OF
 from tasks.gate import force, judge
 from tasks.golden import write_golden
+from tasks.integrity import write_manifest
 from tasks.manifests import BentoManifest, CheckpointManifest
 from tasks.model_card import Candidate, model_card
 from tasks.process import environment_with, tail
 from tasks.requirements import MODULES_OF, serving_requirements, serving_roots
+from tasks.scratch import scratch
 from tasks.steps import require_whole, run_step, write_json
 
 SERVICE = Path(__file__).resolve().parent.parent / "bentos" / "text_classifier"
@@ -41,7 +42,9 @@ def build_bento(candidate: Candidate) -> BentoManifest:
     config = candidate.config
     _require_decision(candidate)
     parents = candidate.digests
-    requirements = serving_requirements(serving_roots(config.data, candidate.checkpoint.kind))
+    signed = config.release.signing_key is not None
+    roots = serving_roots(config.data, candidate.checkpoint.kind, signed=signed)
+    requirements = serving_requirements(roots)
     section = {
         "name": config.name,
         "serving": config.serving.model_dump(mode="json", exclude={"proof_rows"}),
@@ -55,16 +58,17 @@ def build_bento(candidate: Candidate) -> BentoManifest:
 
     def produce(folder: Path) -> dict[str, Any]:
         # BentoML refuses a build context below a hidden folder, as the Ekiben home is by default.
-        with tempfile.TemporaryDirectory(prefix="ekiben-build-") as scratch:
-            context = Path(scratch) / "context"
+        with scratch() as place:
+            context = place / "context"
             kind, model = candidate.checkpoint.kind, candidate.checkpoint.path("model")
             lay_out(context, kind, model, requirements)
             write_json(context / "model" / "card.json", _card(candidate, tag))
             write_golden(context)
-            for place in (context, context / "model"):
-                (place / "README.md").write_text(model_card(candidate, tag), encoding="utf-8")
-            built = run_bentoml(config.name, version, context, Path(scratch))
+            for beside in (context, context / "model"):
+                (beside / "README.md").write_text(model_card(candidate, tag), encoding="utf-8")
+            built = run_bentoml(config.name, version, context, place)
             shutil.move(built, folder / "bento")
+        write_manifest(folder / "bento", tag)
         size = sum(file.stat().st_size for file in (folder / "bento").rglob("*") if file.is_file())
         return {"tag": tag, "requirements": requirements, "size_bytes": size}
 

@@ -49,7 +49,7 @@ def encode(
     datasets.disable_progress_bars()
     numbers = {label: number for number, label in enumerate(labels)}
     writer, truncated = RowWriter(folder), 0
-    with tempfile.TemporaryDirectory() as cache:
+    with tempfile.TemporaryDirectory(dir=folder) as cache:
         rows = datasets.Dataset.from_parquet(str(parquet), cache_dir=cache)
         for batch in rows.iter(batch_size=1000):
             encoded: dict[str, Any] = tokenizer(

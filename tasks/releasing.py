@@ -2,25 +2,43 @@
 
 import logging
 import shutil
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from configs.errors import BentoError
+from configs.errors import BentoError, ConfigError
 from configs.schema import PipelineConfig, redact
-from tasks.digests import file_digests, value_digest
-from tasks.manifests import (
-    BentoManifest,
-    ProofReport,
-    ReleaseRecord,
-)
+from tasks.digests import value_digest
+from tasks.history import append, event, withdrawn
+from tasks.integrity import MANIFEST, SIGNATURE, read_manifest, write_manifest
+from tasks.manifests import BentoManifest, ProofReport, ReleaseRecord
 from tasks.records import DecisionRecord, contradictions
-from tasks.releases import bento_store, read_release, record_file
-from tasks.steps import sync_folder, write_json, write_text
+from tasks.releases import (
+    champion_tag,
+    place_of,
+    point_to,
+    read_release,
+    record_file,
+    require_whole_release,
+    store_locked,
+)
+from tasks.steps import make_folder, sync_folder, sync_tree, write_json
 
 log = logging.getLogger("ekiben")
+
+
+@dataclass(frozen=True)
+class Proven:
+    """A Bento with all that lets it be released: its decision, its proof, and the run's report."""
+
+    bento: BentoManifest
+    proof: ProofReport
+    decided: DecisionRecord
+    report: Path
 
 
 def release_bento(
@@ -32,33 +50,62 @@ def release_bento(
 ) -> ReleaseRecord:
     """Put the proven Bento into the user's store, move `latest`, and record the release.
 
-    The Bento is copied to a staging folder on the store's file system, checked against its
-    manifest, and renamed into place: the store never holds a part of it. The report, the record of
-    the decision and the proof travel in the Bento's own folder.
+    The Bento is copied to a staging folder on the store's file system, checked against what was
+    proven, brought to the disk, and renamed into place: the store never holds a part of it. The
+    report, the record of the decision and the proof travel in the Bento's own folder, and its
+    manifest names them all.
 
     Raises:
         BentoError: if decision, proof and Bento do not belong together, the decision does not
-            follow from its evidence, or the copy is not whole.
+            follow from its evidence, the copy is not whole, the store cannot be written, or this
+            very Bento was released before and rolled back.
     """
-    _require_chain(decided, bento, proof)
-    name, _, version = bento.tag.partition(":")
-    place = bento_store() / "bentos" / name / version
-    pointer = place.parent / "latest"
-    previous = _previous(pointer, version)
-    file = record_file(bento.tag)
-    if file.exists() and _is_whole(place, bento):
-        log.info("release: reused %s, nothing changed", bento.tag)
-        record = read_release(bento.tag)
-    else:
-        _move_in(bento, proof, decided, report, place)
-        record = _record(config, decided, bento, proof, report, place, previous)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, record.model_dump(mode="json"))
-    write_text(pointer, version)
-    return record
+    proven = Proven(bento, proof, decided, report)
+    _require_chain(proven)
+    key = Path(config.release.signing_key) if config.release.signing_key else None
+    with store_locked() as staging:
+        _require_wanted(config.name, bento.tag)
+        before = champion_tag(config.name)
+        if _is_whole(bento) and (key is None or _is_signed(bento, key, staging)):
+            log.info("release: reused %s, nothing changed", bento.tag)
+        else:
+            _move_in(proven, staging, key)
+        file = record_file(bento.tag)
+        if not file.exists():
+            make_folder(file.parent)
+            previous = before if before != bento.tag else None
+            write_json(file, _record(config, proven, previous).model_dump(mode="json"))
+        if before != bento.tag:
+            append(config.name, event("released", bento.tag, before))
+            point_to(bento.tag)
+        return read_release(bento.tag)
 
 
-def _require_chain(decided: DecisionRecord, bento: BentoManifest, proof: ProofReport) -> None:
+def require_signing_key(config: PipelineConfig) -> None:
+    """Check that `release.signing_key`, where it is set, can sign.
+
+    Raises:
+        ConfigError: if it cannot, or the packages that sign are not installed.
+    """
+    key = config.release.signing_key
+    if key is None:
+        return
+    missing = [name for name in ("model_signing", "OpenSSL") if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"release.signing_key needs the package {missing[0]!r}, which is not installed; "
+            "pip install 'ekiben[signing]', or leave it out"
+        )
+    from tasks.signing import SignatureError, require_private_key
+
+    try:
+        require_private_key(Path(key))
+    except SignatureError as error:
+        raise ConfigError(f"release.signing_key: {error}") from None
+
+
+def _require_chain(proven: Proven) -> None:
+    decided, bento, proof = proven.decided, proven.bento, proven.proof
     chained = (
         decided.decision.action == "release"
         and bento.parents["decision"] == decided.decision.digest
@@ -74,17 +121,41 @@ def _require_chain(decided: DecisionRecord, bento: BentoManifest, proof: ProofRe
         raise BentoError([f"{bento.tag}: is not released: {problem}" for problem in problems])
 
 
-def _previous(pointer: Path, version: str) -> str | None:
-    """Return the tag that `latest` names now, if it is another one."""
-    if not pointer.exists():
-        return None
-    named = pointer.read_text(encoding="utf-8").strip()
-    return f"{pointer.parent.name}:{named}" if named and named != version else None
+def _require_wanted(pipeline: str, tag: str) -> None:
+    """Refuse what a person took back: a schedule that runs again must not bring it forth again."""
+    told = withdrawn(pipeline).get(tag)
+    if told is not None:
+        raise BentoError(
+            f"{tag}: {told.by} rolled it back to {told.tag} at {told.at}, so it is not released "
+            f"again; `ekiben rollback {pipeline} {tag}` restores it"
+        )
 
 
-def _is_whole(place: Path, bento: BentoManifest) -> bool:
-    """Return whether the place holds every file of the Bento as it was built."""
-    return place.is_dir() and _built_files(bento).items() <= file_digests(place).items()
+def _is_whole(bento: BentoManifest) -> bool:
+    """Return whether the store holds the Bento as it was built, with what a release adds."""
+    try:
+        require_whole_release(bento.tag)
+    except BentoError:
+        return False
+    return _holds(place_of(bento.tag), bento)
+
+
+def _is_signed(bento: BentoManifest, key: Path, staging: Path) -> bool:
+    from tasks.signing import SignatureError, public_key_of, require_signed
+
+    place, public = place_of(bento.tag), staging / "key.pub"
+    public.write_bytes(public_key_of(key))
+    try:
+        require_signed(place, place / SIGNATURE, public)
+    except SignatureError:
+        return False
+    return True
+
+
+def _holds(place: Path, bento: BentoManifest) -> bool:
+    """Return whether a manifest names every file that was built, as it was built."""
+    listed = {name: file["sha256"] for name, file in read_manifest(place)["files"].items()}
+    return _built_files(bento).items() <= listed.items()
 
 
 def _built_files(bento: BentoManifest) -> dict[str, str]:
@@ -92,46 +163,39 @@ def _built_files(bento: BentoManifest) -> dict[str, str]:
     return {
         name.removeprefix(inside): digest
         for name, digest in bento.files.items()
-        if name.startswith(inside)
+        if name.startswith(inside) and name != f"{inside}{MANIFEST}"
     }
 
 
-def _move_in(
-    bento: BentoManifest, proof: ProofReport, decided: DecisionRecord, report: Path, place: Path
-) -> None:
-    staging = bento_store() / ".ekiben-staging" / f"{place.parent.name}-{place.name}"
-    replaced = staging.with_name(f"{staging.name}.replaced")
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        shutil.copytree(bento.path("bento"), staging)
-        if not _is_whole(staging, bento):
-            raise BentoError(
-                f"{bento.tag}: its copy at {staging} differs from what was proven; check the disk"
-            )
-        shutil.copyfile(report, staging / "report.html")
-        write_json(staging / "proof.json", proof.model_dump(mode="json", exclude={"folder"}))
-        write_json(staging / "decision.json", decided.model_dump(mode="json"))
-        for folder in [staging, *(path for path in staging.rglob("*") if path.is_dir())]:
-            sync_folder(folder)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if place.exists():
-            place.rename(replaced)
-        staging.rename(place)
-        sync_folder(place.parent)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
+def _move_in(proven: Proven, staging: Path, key: Path | None) -> None:
+    """Copy the Bento, add what a release adds, sign it, and rename it into place."""
+    bento = proven.bento
+    place = place_of(bento.tag)
+    copy = staging / place.name
+    shutil.copytree(bento.path("bento"), copy)
+    shutil.copyfile(proven.report, copy / "report.html")
+    write_json(copy / "proof.json", proven.proof.model_dump(mode="json", exclude={"folder"}))
+    write_json(copy / "decision.json", proven.decided.model_dump(mode="json"))
+    write_manifest(copy, bento.tag)
+    if not _holds(copy, bento):
+        raise BentoError(
+            f"{bento.tag}: its copy at {copy} differs from what was proven; check the disk"
+        )
+    if key is not None:
+        from tasks.signing import sign
+
+        sign(copy, copy / SIGNATURE, key)
+    sync_tree(copy)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if place.exists():  # and is damaged, or it would have stayed
+        place.rename(staging / "damaged")
+    copy.rename(place)
+    sync_folder(place.parent)
 
 
-def _record(
-    config: PipelineConfig,
-    decided: DecisionRecord,
-    bento: BentoManifest,
-    proof: ProofReport,
-    report: Path,
-    place: Path,
-    previous: str | None,
-) -> ReleaseRecord:
+def _record(config: PipelineConfig, proven: Proven, previous: str | None) -> ReleaseRecord:
+    bento = proven.bento
+    place = place_of(bento.tag)
     settings = config.model_dump(mode="json")
     settings["data"]["uri"] = redact(config.data.uri)
     return ReleaseRecord(
@@ -139,16 +203,17 @@ def _record(
         pipeline=config.name,
         released_at=datetime.now(UTC).isoformat(timespec="seconds"),
         bento_path=place,
-        report=report,
+        report=proven.report,
         previous=previous,
         digests={
             **bento.parents,
             "bento": bento.digest,
-            "proof": proof.digest,
+            "proof": proven.proof.digest,
+            "manifest": read_manifest(place)["digest"],
             "config": value_digest(settings),
         },
         config=settings,
-        decision=decided.decision,
+        decision=proven.decided.decision,
     )
 
 

@@ -34,12 +34,14 @@ MODULES_OF = {
 """Modules of the service that models of one kind need alone."""
 
 
-def serving_roots(data: Data, kind: str) -> tuple[str, ...]:
-    """Return what serving needs, with the libraries that this cleaning and masking call."""
+def serving_roots(data: Data, kind: str, *, signed: bool = False) -> tuple[str, ...]:
+    """Return what serving needs, with the libraries that cleaning, masking and a signature call."""
     masked = set(data.privacy.mask)
     needed = {
         "opencc": data.cleaning.chinese != "none",
+        "model-signing": signed,
         "phonenumbers": "phone" in masked,
+        "pyopenssl": signed,  # model-signing imports it, and does not say so
         "pypinyin": data.cleaning.pinyin,
         "python-stdnum": bool(masked & {"card", "iban", "national_id"}),
     }

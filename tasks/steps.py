@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ log = logging.getLogger("ekiben")
 
 M = TypeVar("M", bound=Manifest)
 MANIFEST = "manifest.json"
+_MOST_UNFINISHED = 3  # trainings that were interrupted, to go on from
 
 
 def home() -> Path:
@@ -73,6 +74,7 @@ def run_step(
             log.info("%s: reused %s, nothing changed", stage, key[:16])
             return known
         staging = folder.parent / f".{key[:16]}.staging"
+        _sweep(staging, keep=_MOST_UNFINISHED if resumable else 0)
         if not resumable:
             shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(exist_ok=True)
@@ -118,6 +120,16 @@ def _manifest_differs(manifest: Manifest) -> bool:
         return type(manifest).read(manifest.folder / MANIFEST).digest != manifest.digest
     except (OSError, ValueError):
         return True
+
+
+def _sweep(own: Path, keep: int) -> None:
+    """Remove what killed runs of a stage left of other keys, but the `keep` worked on last."""
+    others = [folder for folder in own.parent.glob(".*.staging") if folder != own]
+    by_age = sorted(others, key=lambda folder: folder.stat().st_mtime)
+    for staging in by_age[: max(len(by_age) - keep, 0)]:
+        lock = FileLock(staging.with_suffix(".lock"))
+        with suppress(Timeout), lock.acquire(timeout=0):
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 @contextmanager
@@ -166,6 +178,17 @@ def _read_whole(folder: Path, manifest_type: type[M]) -> M | None:
         log.warning("%s: has no usable manifest (%s); made again", folder, type(error).__name__)
     shutil.rmtree(folder)
     return None
+
+
+def sync_tree(folder: Path) -> None:
+    """Make a folder, and all files and folders in it, survive a power cut."""
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+    sync_folder(folder)
 
 
 def sync_folder(folder: Path) -> None:

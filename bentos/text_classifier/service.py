@@ -3,6 +3,16 @@
 import os
 import sys
 from pathlib import Path
+
+import integrity
+
+try:  # before anything else of the Bento is read
+    integrity.require_intact(
+        Path(__file__).resolve().parent.parent, in_image="BENTOML_CONTAINERIZED" in os.environ
+    )
+except integrity.IntegrityError as error:
+    sys.exit(f"this Bento is not what was released, and is not served\n{error}")
+
 from typing import Annotated, Any
 
 import bentoml
@@ -70,9 +80,26 @@ def _ready_to_guard() -> tuple[Settings, Measures, Keys | None]:
     """Return what the environment asks for; end in words where it cannot be had."""
     try:
         settings, measures = read_settings(os.environ), Measures(CARD["tag"], CARD["kind"])
+        if settings.public_key is not None:
+            _require_signed(settings.public_key)
         file = settings.keys_file
         return settings, measures, Keys(file, measures.keys_errors.inc) if file else None
     except (SettingsError, KeysError) as error:
+        sys.exit(str(error))
+
+
+def _require_signed(public_key: Path) -> None:
+    """End in words where the Bento is not signed by the key's owner."""
+    try:
+        from signing import SignatureError, require_signed
+    except ImportError as error:
+        sys.exit(
+            f"EKIBEN_SERVE_PUBLIC_KEY: needs the package {error.name!r}; install model-signing"
+        )
+    bento = Path(__file__).resolve().parent.parent
+    try:
+        require_signed(bento, bento / integrity.SIGNATURE, public_key)
+    except SignatureError as error:
         sys.exit(str(error))
 
 

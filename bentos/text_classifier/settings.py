@@ -23,6 +23,9 @@ class Settings:
     keys_file: Path | None = field(
         default=None, metadata={"doc": "file of keys, a line `NAME SHA256-HEX` each"}
     )
+    public_key: Path | None = field(
+        default=None, metadata={"doc": "PEM file of the key by which the Bento must be signed"}
+    )
     allowed_hosts: tuple[str, ...] = field(
         default=(), metadata={"doc": "names, apart by commas, by which the service may be called"}
     )
@@ -64,7 +67,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def _value(setting: Any, text: str) -> Any:
-    if setting.name == "keys_file":
+    if setting.name in ("keys_file", "public_key"):
         if not Path(text).is_file():
             raise ValueError("expected a file that can be read")
         return Path(text)

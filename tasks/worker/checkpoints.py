@@ -63,6 +63,7 @@ def save_checkpoint(
     _flush(partial)
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
+    _sync(folder)  # before the one that it replaces goes
     for other in folder.glob("checkpoint-*"):
         if other != target:
             shutil.rmtree(other)
@@ -148,3 +149,13 @@ def _flush(folder: Path) -> None:
     for path in folder.iterdir():
         with path.open("rb") as stream:
             os.fsync(stream.fileno())
+    _sync(folder)
+
+
+def _sync(folder: Path) -> None:
+    """Make what was renamed inside the folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

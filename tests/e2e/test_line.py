@@ -21,11 +21,13 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 from e2e_support import ROOT, Homes, ReleasedHomes, free_port, line_environment, stopped
+from key_pairs import key_pair
 from prefect_support import PrefectServer
 
-from configs.errors import BentoError
+from configs.errors import BentoError, ConfigError
 from configs.loading import load_config
 from configs.schema import Gate, PipelineConfig
+from flows.pipeline import run_line
 from tasks.auditing import find_label_errors
 from tasks.baseline import fit_baseline
 from tasks.building import build_bento
@@ -39,7 +41,9 @@ from tasks.finetuning import fine_tune
 from tasks.fingerprints import fingerprints
 from tasks.forms import make_form
 from tasks.gate import judge
+from tasks.history import append, event
 from tasks.ingest import read_dataset
+from tasks.integrity import write_manifest
 from tasks.leakage import count_leaks
 from tasks.manifests import (
     BentoManifest,
@@ -58,7 +62,8 @@ from tasks.manifests import (
 from tasks.model_card import Candidate
 from tasks.proving import prove_bento
 from tasks.records import DecisionRecord
-from tasks.releasing import release_bento
+from tasks.releases import require_signed_release, require_whole_release
+from tasks.releasing import release_bento, require_signing_key
 from tasks.reporting import Run, write_report
 from tasks.splitting import split_rows
 from tasks.validation import validate_dataset
@@ -159,7 +164,7 @@ def test_bentoml_lists_exactly_the_released_tag_and_latest_points_to_it(
         env=line_environment(released), capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert Path(got.stdout.strip()) == bento_of(released)
-    assert not list((released.bentoml / ".ekiben-staging").iterdir())
+    assert not (released.bentoml / ".ekiben-staging").exists()
 
 
 def test_the_release_is_on_record_and_its_report_lies_in_the_bento(
@@ -569,6 +574,7 @@ def test_a_bento_that_answers_otherwise_than_the_evaluation_is_not_released(
     made: Made, homes: Path, tamper: Callable[[Path], None], words: str
 ) -> None:
     tamper(made.bento.path("bento") / "src" / "model")
+    write_manifest(made.bento.path("bento"), made.bento.tag)
     with pytest.raises(BentoError, match=words):
         made.prove()
     assert nothing_is_left(homes, made.bento)
@@ -595,6 +601,7 @@ def test_a_bento_that_does_not_start_is_an_error_with_the_end_of_its_log(
     made: Made, homes: Path, tamper: Callable[[Path], None], words: str
 ) -> None:
     tamper(made.bento.path("bento") / "src")
+    write_manifest(made.bento.path("bento"), made.bento.tag)
     with pytest.raises(BentoError, match="was not ready after") as told:
         made.prove()
     assert words in str(told.value)
@@ -614,12 +621,16 @@ def nothing_is_left(homes: Path, bento: BentoManifest) -> bool:
     return not serving and not store.exists() and not proofs
 
 
+def proof_and_report(released: ReleasedHomes) -> tuple[ProofReport, Path]:
+    """Return what a release needs besides the Bento and its decision."""
+    (file,) = (released.ekiben / "steps/prove").glob("*/manifest.json")
+    return ProofReport.read(file), record_of(released).report
+
+
 def test_what_was_not_proven_is_not_released(
     made: Made, homes: Path, released: ReleasedHomes
 ) -> None:
-    (file,) = (released.ekiben / "steps/prove").glob("*/manifest.json")
-    proof = ProofReport.read(file)
-    report = record_of(released).report
+    proof, report = proof_and_report(released)
     swap_the_labels(made.bento.path("bento") / "src" / "model")
     with pytest.raises(BentoError, match="differs from what was proven"):
         release_bento(made.config, made.decided, made.bento, proof, report)
@@ -636,6 +647,43 @@ def test_what_was_not_proven_is_not_released(
         build_bento(replace(made.candidate, decision=rejected))
     assert not (homes / "bentoml_home" / "bentos").exists()
     assert not list((homes / "ekiben_home").glob("releases/*/*"))
+
+
+def test_what_was_rolled_back_is_not_released_again_by_the_same_run(
+    made: Made, homes: Path, released: ReleasedHomes
+) -> None:
+    proof, report = proof_and_report(released)
+    append("smoke", event("rolled back", "smoke:before", made.bento.tag, "mislabels refunds"))
+    with pytest.raises(
+        BentoError, match=f"rolled it back.+`ekiben rollback smoke {made.bento.tag}`"
+    ):
+        release_bento(made.config, made.decided, made.bento, proof, report)
+    assert not (homes / "bentoml_home" / "bentos").exists()
+
+
+def test_a_release_is_signed_and_signed_anew_when_its_key_changes(
+    made: Made, homes: Path, released: ReleasedHomes
+) -> None:
+    proof, report = proof_and_report(released)
+    for name in ("old", "new"):
+        private, public = key_pair(homes, name)
+        signing = made.config.release.model_copy(update={"signing_key": str(private)})
+        config = made.config.model_copy(update={"release": signing})
+        require_signing_key(config)
+        for _ in range(2):
+            record = release_bento(config, made.decided, made.bento, proof, report)
+            require_whole_release(record.tag)
+            require_signed_release(record.tag, public)
+    with pytest.raises(BentoError, match="is not signed by the owner of"):
+        require_signed_release(record.tag, homes / "old.pub")
+
+
+def test_a_signing_key_that_cannot_sign_is_told_before_anything_is_read(
+    made: Made, homes: Path
+) -> None:
+    key = made.config.release.model_copy(update={"signing_key": str(homes / "none.pem")})
+    with pytest.raises(ConfigError, match=r"release\.signing_key: .+none\.pem: cannot be used"):
+        run_line(made.config.model_copy(update={"release": key}))
 
 
 # --- From an answer back to the rows --------------------------------------------------------------

@@ -19,7 +19,9 @@ import psutil
 import pytest
 from toy_bentos import SURE, release, toy_bento, with_version
 
+from tasks.integrity import write_manifest
 from tasks.process import child, environment_with, tail
+from tasks.rollback import roll_back
 
 BODY = json.dumps({"texts": ["good", "bad"]}).encode()
 HEAD = (
@@ -125,6 +127,7 @@ def bentos(built: Path, homes: Path, monkeypatch: pytest.MonkeyPatch) -> dict[st
     wrong = {"texts": ["good"], "probabilities": [[0.5, 0.5]]}
     golden = versions["bad"] / "src" / "model" / "golden.json"
     golden.write_text(json.dumps(wrong), encoding="utf-8")
+    write_manifest(versions["bad"], "toy:bad")
     release(versions["v2"])
     release(place / "v1")
     return {"v1": place / "v1", **versions}
@@ -292,6 +295,29 @@ def test_a_champion_that_does_not_answer_as_recorded_is_not_swapped_to(
         release(bentos["v2"])
         served.until_said("toy:v2 is served in the place of toy:v1")
         assert served.tags() == {"toy:v2"}
+
+
+def test_a_champion_whose_files_were_changed_is_not_swapped_to(
+    bentos: dict[str, Path], tmp_path: Path
+) -> None:
+    with ekiben_serve(tmp_path, "toy") as served:
+        changed = bentos["v2"] / "src" / "guard.py"
+        changed.write_text(changed.read_text(encoding="utf-8") + "# more\n", encoding="utf-8")
+        release(bentos["v2"])
+        served.until_said("toy:v2 did not get ready; toy:v1 is served on")
+        assert "'src/guard.py' was changed" in served.log.read_text(encoding="utf-8")
+        assert served.tags() == {"toy:v1"}
+
+
+def test_a_rollback_is_served_within_moments_and_no_request_fails(
+    bentos: dict[str, Path], tmp_path: Path
+) -> None:
+    release(bentos["v2"], previous="toy:v1", at="2026-01-02T00:00:00+00:00")
+    with ekiben_serve(tmp_path, "toy") as served:
+        assert served.tags() == {"toy:v2"}
+        roll_back("toy")
+        served.until_said("toy:v1 is served in the place of toy:v2")
+        assert served.tags() == {"toy:v1"}
 
 
 def test_a_first_worker_that_does_not_get_ready_ends_the_command_in_words(

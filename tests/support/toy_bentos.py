@@ -12,6 +12,7 @@ import yaml
 
 from configs.schema import Cleaning, Privacy
 from tasks.building import SERVICE
+from tasks.integrity import write_manifest
 from tasks.linear import Linear, hash_of
 from tasks.manifests import GateDecision, ReleaseRecord
 from tasks.process import environment_with
@@ -52,7 +53,9 @@ def toy_bento(folder: Path, version: str, golden: list[list[float]] | None = Non
         check=True,
         capture_output=True,
     )
-    return folder / "store" / "bentos" / PIPELINE / version
+    bento = folder / "store" / "bentos" / PIPELINE / version
+    write_manifest(bento, f"{PIPELINE}:{version}")
+    return bento
 
 
 def with_version(bento: Path, version: str) -> Path:
@@ -64,19 +67,20 @@ def with_version(bento: Path, version: str) -> Path:
     (copy / "bento.yaml").write_text(yaml.safe_dump(described), encoding="utf-8")
     card = copy / "src" / "model" / "card.json"
     card.write_text(json.dumps(_card(version)), encoding="utf-8")
+    write_manifest(copy, f"{PIPELINE}:{version}")
     return copy
 
 
-def release(bento: Path) -> str:
+def release(bento: Path, previous: str | None = None, at: str = "2026-01-01T00:00:00+00:00") -> str:
     """Make a toy Bento in BentoML's store the champion; return its tag."""
     version = bento.name
     record = ReleaseRecord(
         tag=f"{PIPELINE}:{version}",
         pipeline=PIPELINE,
-        released_at="2026-01-01T00:00:00+00:00",
+        released_at=at,
         bento_path=bento,
         report=bento / "report.html",
-        previous=None,
+        previous=previous,
         digests={},
         config={},
         decision=GateDecision(

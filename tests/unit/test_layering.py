@@ -110,6 +110,7 @@ def test_nothing_is_imported_by_a_name_that_only_running_tells() -> None:
         ("codecarbon", ("tasks/energy.py",)),
         ("openvino", ("tasks/packed.py", "tasks/exporting.py", "bentos/text_classifier/packed.py")),
         ("nncf", ("tasks/exporting.py",)),
+        ("model_signing", ("tasks/signing.py", "bentos/text_classifier/signing.py")),
     ],
 )
 def test_a_heavy_library_has_its_door(library: str, doors: tuple[str, ...]) -> None:
@@ -174,7 +175,7 @@ def test_a_bento_requires_what_its_service_imports(kind: str) -> None:
             "privacy": {"mask": ["card", "phone"]},
         }
     )
-    lines = serving_requirements(serving_roots(everything, kind))
+    lines = serving_requirements(serving_roots(everything, kind, signed=True))
     required = {line.partition("==")[0] for line in lines}
     others = {name for names in MODULES_OF.values() for name in names} - {*MODULES_OF[kind]}
     tops = third_party(("bentos/",), without=tuple(f"/{name}" for name in others))

@@ -79,6 +79,7 @@ def test_every_stage_has_its_section() -> None:
         "Launch",
         "PipelineConfig",
         "Privacy",
+        "Release",
         "Robustness",
         "RobustnessLimit",
         "Schedule",

@@ -1,0 +1,1 @@
+../../tasks/integrity.py
