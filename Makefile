@@ -5,7 +5,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint unit slow bench-training bench-serving clean
+.PHONY: demo test lint unit slow bench-training bench-serving reliability clean
 
 demo: .venv/installed
 	@$(BIN)/ekiben run configs/sms_spam.yaml
@@ -32,6 +32,10 @@ bench-training: .venv/installed-for-tests
 bench-serving: .venv/installed-for-tests
 	$(BIN)/ekiben run configs/sms_spam.yaml
 	$(BIN)/python -m benchmarks.serving
+
+reliability: .venv/installed-for-tests
+	$(BIN)/ekiben run configs/smoke.yaml
+	$(BIN)/python -m benchmarks.reliability
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "Setting up .venv (once; some minutes)"

@@ -32,6 +32,7 @@ from benchmarks.line import RESULTS, surroundings
 from benchmarks.load import Load, closed_loop, family_of, open_loop, request_of
 from benchmarks.serving import models_of
 from tasks.building import SERVICE
+from tasks.integrity import write_manifest
 from tasks.process import child, environment_with
 from tasks.releases import champion
 from tasks.serving import free_port
@@ -93,6 +94,7 @@ def served(pipeline: str, folder: Path) -> Iterator[Served]:
         tag = f"{pipeline}:{version}"
         write_json(card, {**json.loads(card.read_text(encoding="utf-8")), "tag": tag})
         released = record.model_copy(update={"tag": tag, "bento_path": place, "previous": None})
+        write_manifest(place, tag)
         file = home / "releases" / pipeline / f"{version}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, released.model_dump(mode="json"))

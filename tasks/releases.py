@@ -86,14 +86,19 @@ def read_release(tag: str) -> ReleaseRecord:
 
 def releases_of(pipeline: str) -> list[ReleaseRecord]:
     """Return the records of all releases of a pipeline, oldest first."""
-    files = (home() / "releases" / pipeline).glob("*.json")
-    records = [read_release(f"{pipeline}:{file.stem}") for file in files]
+    versions = _versions(home() / "releases" / pipeline)
+    records = [read_release(f"{pipeline}:{version}") for version in versions]
     return sorted(records, key=lambda record: record.released_at)
+
+
+def _versions(folder: Path) -> list[str]:
+    """Return the versions that have a record; beside it lies, as `V.profile.json`, its profile."""
+    return [file.stem for file in folder.glob("*.json") if "." not in file.stem]
 
 
 def pipelines() -> list[str]:
     """Return the names of all pipelines that have released anything."""
-    return sorted({file.parent.name for file in (home() / "releases").glob("*/*.json")})
+    return sorted(folder.name for folder in (home() / "releases").glob("*") if _versions(folder))
 
 
 def champion_tag(pipeline: str) -> str | None:

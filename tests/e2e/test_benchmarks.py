@@ -31,7 +31,7 @@ def test_a_quick_benchmark_runs_and_writes_what_it_measured(name: str) -> None:
     assert {"date", "hardware", "versions"} < set(results)
 
 
-@pytest.mark.parametrize("name", ["serving", "endurance"])
+@pytest.mark.parametrize("name", ["serving", "endurance", "reliability"])
 def test_a_quick_benchmark_of_the_service_runs_on_a_release(
     name: str, released: ReleasedHomes
 ) -> None:
@@ -47,6 +47,16 @@ def test_a_quick_benchmark_of_the_service_runs_on_a_release(
         assert results["swaps"]["failed"] == 0 and results["swaps"]["tags_are_whole"]
         assert results["kills"]["kills"] == 2
         assert all(results["overload"][rate]["errors"] == 0 for rate in ("0.7", "2", "5"))
+    elif name == "reliability":
+        found = [*results["kills"].values(), results["times"]]
+        assert all(told["kills"] for told in found)
+        failures = ("torn", "dangling", "unanswered", "unfinished", "left_bytes")
+        assert {told[failure] for told in found for failure in failures} == {0}
+        assert all(
+            0 < told["files"] == told["refused"] == told["named"]
+            for told in results["tamper"]["changes"].values()
+        )
+        assert results["tamper"]["false_refusals"] == 0
     else:
         assert {"Ekiben openvino-int8", "Ekiben linear", "BentoML documented"} < set(
             results["ratios"]
