@@ -232,7 +232,8 @@ def main(arguments: list[str]) -> None:
             folder = Path(name)
             with template(options.pipeline, folder / "template") as source:
                 found = measure[part](source, options, folder)
-        known = {**known, **surroundings(), "command": command, part: found}
+        told = {"command": command, **found}
+        known = {**known, **surroundings(), "command": command, part: told}
         file.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
         show(part, found)
 

@@ -180,10 +180,14 @@ def build_by_bentoml(folder: Path) -> None:
 
 
 def rival_torn(store: Store) -> bool:
-    """Return whether BentoML lists a Bento whose files are not those that it was built from."""
+    """Return whether BentoML lists a Bento that is not what was built, or can list none any more."""
     from bentoml._internal.bento.bento import BentoStore
+    from bentoml.exceptions import BentoMLException
 
-    listed = {bento.tag.version for bento in BentoStore(store.bentos.parent).list()}
+    try:
+        listed = {bento.tag.version for bento in BentoStore(store.bentos.parent).list()}
+    except BentoMLException:  # a folder without bento.yaml ends `bentoml list` for all Bentos
+        return True
     made = file_digests(store.bentos / "built" / "src")
     given = file_digests(store.bentos / "v3" / "src")
     files = {name: digest for name, digest in given.items() if "__pycache__" not in name}

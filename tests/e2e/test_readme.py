@@ -195,6 +195,29 @@ def test_the_speed_of_training_is_what_the_benchmark_recorded() -> None:
         assert re.search(words, README), (contender, sms, tweets)
 
 
+def test_what_kills_came_to_is_what_the_benchmark_recorded() -> None:
+    recorded = json.loads(
+        (ROOT / "benchmarks/results/reliability.json").read_text(encoding="utf-8")
+    )
+    counted = [recorded["kills"][name] for name in ("release", "rollback", "prune")]
+    times, rival, tamper = recorded["times"], recorded["bentoml"], recorded["tamper"]
+    kills = sum(told["kills"] for told in counted)
+    for told in [*counted, times]:
+        failures = ("torn", "dangling", "unanswered", "unfinished", "left_bytes")
+        assert [told[failure] for failure in failures] == [0] * 5
+    assert f"each of their {sum(told['points'] for told in counted)} writes | {kills} |" in README
+    assert f"asked {times['answered']:,} times and always answered | {times['kills']} |" in README
+    assert f"before its writes | {rival['kills']} | {rival['torn']} |" in README
+    both = kills + times["kills"]
+    assert f"No failure in {both} kills" in README and f"fewer than 1 in {both // 3} " in README
+    changes = tamper["changes"].values()
+    damages = sum(told["refused"] for told in changes)
+    assert {told["files"] for told in changes} == {damages // len(changes)}
+    files, seconds = damages // len(changes), tamper["seconds_a_gb"]
+    assert f"Of {damages} ways to damage a Bento's {files} files" in README
+    assert tamper["false_refusals"] == 0 and f"a gigabyte takes {seconds:.1f} s" in README
+
+
 def test_the_other_rules_are_a_config(tmp_path: Path) -> None:
     rules = yaml.safe_load(block("The gate", "yaml"))
     config = yaml.safe_load(block("Your own data", "yaml"))
