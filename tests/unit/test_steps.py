@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from tasks import steps
 from tasks.manifests import Manifest
@@ -309,3 +311,34 @@ def test_the_home_is_where_the_environment_says(
     monkeypatch.setenv("HOME", "/home/ann")
     monkeypatch.setenv("EKIBEN_HOME", variable)
     assert home() == Path(folder)
+
+
+def test_what_a_killed_run_left_of_another_key_goes_with_the_next_step(homes: Path) -> None:
+    made = run(Stage())
+    stage = made.folder.parent
+    (stage / ".0123456789abcdef.staging").mkdir()
+    (stage / ".0123456789abcdef.staging" / "rows").write_text("half")
+    run(Stage(), section={"seed": 2})
+    assert not list(stage.glob(".*.staging"))
+
+
+def test_of_trainings_that_were_interrupted_the_last_three_are_kept(homes: Path) -> None:
+    made = run(Stage(), resumable=True)
+    stage = made.folder.parent
+    for number in range(5):
+        staging = stage / f".{number:016}.staging"
+        staging.mkdir()
+        os.utime(staging, (number, number))
+    run(Stage(), section={"seed": 2}, resumable=True)
+    kept = sorted(path.name for path in stage.glob(".*.staging"))
+    assert kept == [f".{number:016}.staging" for number in (2, 3, 4)]
+
+
+def test_what_another_process_is_making_stays(homes: Path) -> None:
+    made = run(Stage())
+    stage = made.folder.parent
+    staging = stage / ".0123456789abcdef.staging"
+    staging.mkdir()
+    with FileLock(staging.with_suffix(".lock")):
+        run(Stage(), section={"seed": 2})
+    assert staging.is_dir()
