@@ -37,6 +37,7 @@ from benchmarks.line import RESULTS, surroundings
 from benchmarks.load import closed_loop, open_loop
 from tasks.building import lay_out, run_bentoml
 from tasks.golden import write_golden
+from tasks.integrity import write_manifest
 from tasks.manifests import CheckpointManifest, EvaluationReport, Manifest, SplitManifest
 from tasks.releases import champion
 from tasks.requirements import MODULES_OF, SERVING_ROOTS, serving_requirements
@@ -160,7 +161,9 @@ def bento_of(pipeline: str, model: Path, folder: Path) -> Path:
     (context / "README.md").write_text(f"# {pipeline}\n", encoding="utf-8")
     write_golden(context)
     assert MODULES_OF[kind]
-    return run_bentoml(pipeline, "benchmark", context, folder)
+    built = run_bentoml(pipeline, "benchmark", context, folder)
+    write_manifest(built, f"{pipeline}:benchmark")
+    return built
 
 
 def contestants_of(
