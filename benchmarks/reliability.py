@@ -148,7 +148,7 @@ def tamper(source: Store, options: argparse.Namespace, folder: Path) -> dict[str
 def _flip(file: Path, *_: Path) -> None:
     content = bytearray(file.read_bytes())
     if content:
-        content[random.Random(file.name).randrange(len(content))] ^= 1  # noqa: S311
+        content[random.Random(file.name).randrange(len(content))] ^= 1  # noqa: S311  (no secret)
     file.write_bytes(content or b"x")
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from configs.errors import BentoError, ConfigError
 from configs.loading import explain
-from tasks.integrity import SIGNATURE, IntegrityError, require_intact
+from tasks.integrity import SIGNATURE, IntegrityError, read_manifest, require_intact
 from tasks.manifests import ReleaseRecord
 from tasks.steps import home, write_text
 
@@ -133,6 +133,7 @@ def require_whole_release(tag: str) -> None:
     if not place.is_dir():
         raise BentoError(f"{tag}: is not in the store at {place}; expected the released Bento")
     try:
+        read_manifest(place)  # what has neither this nor a bento.yaml passes for being built
         require_intact(place)
     except IntegrityError as error:
         raise BentoError([f"{tag}: {line}" for line in str(error).splitlines()]) from None

@@ -1,7 +1,7 @@
 """Roll a pipeline back: let `latest` name an earlier release again, by one rename."""
 
 from configs.errors import BentoError
-from tasks.history import append, event, read_history
+from tasks.history import append, event, withdrawn
 from tasks.manifests import ReleaseRecord
 from tasks.releases import (
     champion_tag,
@@ -61,10 +61,12 @@ def predecessor(pipeline: str) -> str | None:
 def _predecessor(pipeline: str, tag: str) -> str | None:
     """Return what was served before a release came; what a person took back is passed over."""
     by_tag = {record.tag: record for record in releases_of(pipeline)}
-    told = {e.instead_of for e in read_history(pipeline) if e.what == "rolled back"}
+    taken_back = withdrawn(pipeline)
     seen = {tag}
     previous = by_tag[tag].previous if tag in by_tag else None
-    while previous in by_tag and (previous in told or not by_tag[previous].bento_path.is_dir()):
+    while previous in by_tag and (
+        previous in taken_back or not by_tag[previous].bento_path.is_dir()
+    ):
         if previous in seen:
             return None
         seen.add(previous)

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+# model-signing takes no argument to make a Config and has no type for that, hence the three ignores.
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 
 

@@ -123,6 +123,22 @@ def test_a_release_that_was_pruned_or_rolled_back_is_passed_over(released: Path)
     assert served_tag() == "toy:v3"
 
 
+def test_a_release_that_was_restored_is_rolled_back_to_again(released: Path) -> None:
+    for _ in range(2):
+        roll_back(PIPELINE)
+    for tag in ("toy:v4", "toy:v5"):
+        roll_back(PIPELINE, tag)
+    roll_back(PIPELINE)
+    assert served_tag() == "toy:v4"
+
+
+def test_a_release_without_all_that_marks_it_as_one_is_refused(released: Path) -> None:
+    for name in ("manifest.json", "bento.yaml"):
+        (released / "v2" / name).unlink()
+    with pytest.raises(BentoError, match=r"toy:v2: 'manifest\.json' is missing"):
+        require_whole_release("toy:v2")
+
+
 # --- Prune ----------------------------------------------------------------------------------------
 
 
