@@ -52,7 +52,7 @@ class Case:
             "weight_decay": 0.01, "max_grad_norm": 1.0, "class_weights": "none",
             "metric_for_best_model": "f1", "early_stopping_patience": 1000, "seed": 1,
             "device": "auto", "precision": "auto", "parallel": "ddp", "torch_compile": False,
-            "full_determinism": False, **settings,
+            "full_determinism": False, "save_steps": 1.0, **settings,
         }  # fmt: skip
         return TrainSpec(
             base_model=str(self.base_model),

@@ -141,7 +141,7 @@ class Training(Section):
 
 
 class Launch(Section):
-    """How many processes train, and on how many machines, in torchrun's terms."""
+    """How many processes train, on how many machines, and how often they save; no result changes."""
 
     nproc_per_node: int | None = Field(
         None, ge=1, le=1024, description="Processes on each machine; by default one a CUDA device."
@@ -160,6 +160,13 @@ class Launch(Section):
     )
     master_port: int = Field(
         29_500, ge=1, le=65_535, description="Port of this machine at which the others meet it."
+    )
+    save_steps: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        description="Share of all updates after which a checkpoint is written, beside those at the "
+        "end of an epoch: a crash loses no more.",
     )
 
     @model_validator(mode="after")

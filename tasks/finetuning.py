@@ -67,6 +67,7 @@ def _train(
         labels=list(labels),
         pad_token_id=int(tokenizer.pad_token_id),
         adapter=None if training.adapter is None else training.adapter.settings(),
+        save_steps=config.launch.save_steps,
         **section,
     )
     spec.write(folder / "train.json")

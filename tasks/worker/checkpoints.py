@@ -1,7 +1,7 @@
 """Checkpoints that are whole or absent: written aside, then renamed; safetensors and JSON only.
 
 They hold what is trained: frozen weights are the base model's. The random state is drawn anew from
-seed, epoch and rank, so that a run can go on with another number of processes.
+seed, update and rank, so that a run can go on from any update, with another number of processes.
 """
 
 import json
@@ -19,10 +19,11 @@ from tasks.worker.parallel import as_shared, whole
 
 @dataclass
 class TrainingState:
-    """Where training stands at the end of an epoch."""
+    """Where training stands: epochs and updates done, and the sum of losses of the epoch begun."""
 
     epoch: int = 0
     step: int = 0
+    loss: float = 0.0
     best_value: float | None = None
     best_epoch: int = 0
     epochs: list[dict[str, Any]] = field(default_factory=list)
@@ -31,6 +32,11 @@ class TrainingState:
     rows: int = 0
     tokens: int = 0
     cores: float = 0.0
+
+    @property
+    def is_at_best(self) -> bool:
+        """Return whether the weights are those of the best epoch, judged and not trained on."""
+        return self.best_epoch == self.epoch > 0 and self.epochs[-1]["step"] == self.step
 
 
 def save_checkpoint(
@@ -43,8 +49,8 @@ def save_checkpoint(
 ) -> None:
     """Write `checkpoint-STEP/` under the folder and drop the one before.
 
-    It holds the trained weights now, the best so far, the optimizer's moments and the training
-    state. Of several processes all must call it, and the one that `leads` writes.
+    It holds the trained weights now, those of the best epoch if one is over, the optimizer's moments
+    and the training state. Of several processes all must call it, and the one that `leads` writes.
     """
     weights, moments = whole(_trained(model)), whole(_moments(optimizer))
     if not leads:
@@ -54,10 +60,10 @@ def save_checkpoint(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     _write(weights, partial / "model.safetensors")
-    if state.best_epoch == state.epoch:
-        os.link(partial / "model.safetensors", partial / "best.safetensors")
-    else:
-        os.link(_newest(folder) / "best.safetensors", partial / "best.safetensors")
+    best = partial if state.is_at_best else _newest(folder) if state.best_epoch else None
+    if best is not None:
+        name = "model.safetensors" if best == partial else "best.safetensors"
+        os.link(best / name, partial / "best.safetensors")
     _write(moments, partial / "optimizer.safetensors")
     (partial / "state.json").write_text(json.dumps(asdict(state)), encoding="utf-8")
     _flush(partial)

@@ -24,7 +24,8 @@ class TrainSpec(_Spec):
 
     `train` and `validation` are folders of encoded rows (see `batches.EncodedRows`). Everything is
     written under `output`: `model/`, `result.json`, and `checkpoint-*/` on the way. The fields
-    from `num_hidden_layers` on are those of the config's `training` section.
+    from `num_hidden_layers` on are those of the config's `training` section, but for `save_steps`:
+    the share of all updates after which a checkpoint is written, which is of its `launch`.
     """
 
     base_model: str
@@ -54,6 +55,7 @@ class TrainSpec(_Spec):
     parallel: str
     torch_compile: bool
     full_determinism: bool
+    save_steps: float
 
 
 @dataclass(frozen=True)

@@ -69,9 +69,14 @@ class Trainer:
     state: TrainingState
 
     @property
+    def epoch_updates(self) -> int:
+        """Return the updates of one epoch."""
+        return -(-len(self.rows) // self.spec.train_batch_size)
+
+    @property
     def updates(self) -> int:
         """Return the updates of the whole run, if it is not stopped early."""
-        return -(-len(self.rows) // self.spec.train_batch_size) * self.spec.num_train_epochs
+        return self.epoch_updates * self.spec.num_train_epochs
 
     @property
     def has_waited_enough(self) -> bool:
@@ -93,19 +98,24 @@ def train(spec: TrainSpec) -> None:
 
 
 def _train_to_the_end(trainer: Trainer) -> None:
-    spec, device = trainer.spec, trainer.device
+    spec = trainer.spec
     while trainer.state.epoch < spec.num_train_epochs and not trainer.has_waited_enough:
         train_one_epoch(trainer)
         _judge_epoch(trainer)
-        save_checkpoint(
-            Path(spec.output),
-            trainer.classifier.model,
-            trainer.optimizer,
-            trainer.state,
-            leads=device.leads,
-        )
-        meet(device)
+        _save(trainer)
     _write_result(trainer)
+
+
+def _save(trainer: Trainer) -> None:
+    """Write a checkpoint and drop the one before; of several processes the leader does."""
+    save_checkpoint(
+        Path(trainer.spec.output),
+        trainer.classifier.model,
+        trainer.optimizer,
+        trainer.state,
+        leads=trainer.device.leads,
+    )
+    meet(trainer.device)
 
 
 def prepare(spec: TrainSpec, device: Device) -> Trainer:
@@ -142,36 +152,47 @@ def prepare(spec: TrainSpec, device: Device) -> Trainer:
 
 
 def train_one_epoch(trainer: Trainer) -> None:
-    """Do the updates of one epoch; losses stay on the device but for the points of the curve."""
+    """Do the updates of one epoch that are left, with a checkpoint now and then.
+
+    Losses stay on the device but for the points of the curve. A checkpoint is written at such a
+    point, so that none of them is lost with the process.
+    """
     spec, state, device = trainer.spec, trainer.state, trainer.device
     trainer.classifier.train()
-    torch.manual_seed(_seed(spec.seed, state.epoch, device.rank))
     before, meter = state.seconds, Meter(device, state.tokens)
-    updates = shuffled_batches(trainer.rows.lengths, spec.train_batch_size, spec.seed + state.epoch)
+    of_epoch = shuffled_batches(
+        trainer.rows.lengths, spec.train_batch_size, spec.seed + state.epoch
+    )
+    begun = noted = saved = state.step - state.epoch * trainer.epoch_updates
+    updates = of_epoch[begun:]
     every = max(1, trainer.updates // _CURVE_POINTS)
-    of_point, of_epoch = torch.zeros((), device=device.torch), 0.0
-    noted = 0
-    for done, (rows, parts) in enumerate(zip(updates, _ahead(trainer, updates), strict=True), 1):
+    of_point = torch.zeros((), device=device.torch)
+    for done, (rows, parts) in enumerate(
+        zip(updates, _ahead(trainer, updates), strict=True), begun + 1
+    ):
         rate = learning_rate_at(state.step, trainer.updates, spec)
+        torch.manual_seed(_seed(spec.seed, state.step, device.rank))
         of_point += _update(trainer, parts, rate)
         state.step += 1
         state.rows += len(rows)
         state.tokens += int(trainer.rows.lengths[rows].sum())
-        if state.step % every == 0 or done == len(updates):
+        if state.step % every == 0 or done == len(of_epoch):
             loss = float(over_all(of_point, device).item())
-            of_epoch += loss
+            state.loss += loss
             state.seconds, state.cores = before + meter.seconds, meter.cores
             _note_point(trainer, loss / (done - noted), rate, meter)
             noted = done
             of_point.zero_()
+            if done - saved >= spec.save_steps * trainer.updates and done < len(of_epoch):
+                _save(trainer)
+                saved = done
     state.epoch += 1
-    state.epochs.append(
-        {"epoch": state.epoch, "step": state.step, "train_loss": of_epoch / len(updates)}
-    )
+    train_loss, state.loss = state.loss / len(of_epoch), 0.0
+    state.epochs.append({"epoch": state.epoch, "step": state.step, "train_loss": train_loss})
 
 
 def _seed(*parts: int) -> int:
-    """Return the seed of one process in one epoch, so that no random state need be kept."""
+    """Return the seed of one process in one update, so that no random state need be kept."""
     return int(np.random.default_rng(parts).integers(2**62))
 
 

@@ -24,6 +24,7 @@ from toy_training import (
     result_of,
     toy_spec,
     toy_texts,
+    train_cut_off_at_update,
     trained,
     weights_of,
     without_dropout,
@@ -162,7 +163,9 @@ def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_with_the_same_weights
         lambda stage, done, total, note: told.append(done) if stage == "finetune" else None
     ):
         resumed = fine_tune(config, split)
-    assert told[0] > 2 * steps_an_epoch
+    every = round(config.launch.save_steps * 10 * steps_an_epoch)
+    assert every == 6
+    assert told[0] >= killed_at[0] - every  # no more than that is done again
     assert told[-1] == 10 * steps_an_epoch
     assert not list(resumed.folder.glob("*checkpoint*")) + list(resumed.folder.glob(".*"))
     monkeypatch.setenv("EKIBEN_HOME", str(homes / "another"))
@@ -266,6 +269,24 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_gives_others(
     assert largest_difference(first, second) == 0.0
     assert first_result["epochs"] == second_result["epochs"]
     assert largest_difference(first, other) > 1e-4
+
+
+@pytest.mark.parametrize("update", [1, 4, 6, 8, 11, 24])
+def test_cut_off_at_any_update_it_goes_on_from_the_last_saved_to_the_same_weights(
+    spec: TrainSpec, update: int
+) -> None:
+    often = replace(spec, save_steps=3 / 24)
+    whole, whole_result = trained(often)
+    cut_off = elsewhere(often, "cut-off")
+    train_cut_off_at_update(cut_off, update)
+    saved = (update - 1) // 3 * 3
+    kept = [path.name for path in Path(cut_off.output).iterdir()]
+    assert kept == ([f"checkpoint-{saved}"] if saved else [])
+    resumed, result = trained(cut_off)
+    assert largest_difference(resumed, whole) == 0.0
+    assert result["epochs"] == whole_result["epochs"]
+    curves = [[point["loss"] for point in one["curve"]] for one in (result, whole_result)]
+    assert curves[0] == curves[1]
 
 
 @pytest.mark.parametrize("class_weights", ["none", "balanced"])

@@ -95,10 +95,10 @@ def test_a_killed_run_goes_on_with_another_number_of_processes(
 ) -> None:
     parallel, world = before
     spec = spec_in(tmp_path, base, parallel=parallel, metric_for_best_model="accuracy")
-    # Killed with epoch 4 done and not yet kept; the others end by themselves, in one line.
+    # Killed with epoch 4 done and half of it kept; the others end by themselves, in one line.
     assert codes(start(spec, world, dies=4)) == [-signal.SIGKILL, *[1] * (world - 1)]
     assert [path.name for path in Path(spec.output).iterdir()] == [
-        f"checkpoint-{3 * UPDATES_AN_EPOCH}"
+        f"checkpoint-{3 * UPDATES_AN_EPOCH + UPDATES_AN_EPOCH // 2}"
     ]
     for parallel, world in then:
         went_on = gone_on_with(spec, f"by-{world}-{parallel}", world, parallel=parallel)

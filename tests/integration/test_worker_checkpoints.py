@@ -46,7 +46,7 @@ class Run:
         self.state.epoch += 1
         if best:
             self.state.best_epoch = self.state.epoch
-        self.state.epochs.append({"epoch": self.state.epoch, "loss": 0.1})
+        self.state.epochs.append({"epoch": self.state.epoch, "step": self.state.step})
         return self.weights()
 
     def save(self) -> None:
@@ -84,7 +84,7 @@ def test_a_restored_run_goes_on_to_the_bit_as_if_never_interrupted(
     resumed.restore()
     assert equal(resumed.weights(), saved)
     assert (resumed.state.epoch, resumed.state.step, resumed.state.best_epoch) == (1, 3, 1)
-    assert resumed.state.epochs == [{"epoch": 1, "loss": 0.1}]
+    assert resumed.state.epochs == [{"epoch": 1, "step": 3}]
     assert equal(resumed.train_one_epoch(), end)
     assert resumed.state == straight.state
 

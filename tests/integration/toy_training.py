@@ -102,6 +102,7 @@ def toy_spec(folder: Path, base: Path) -> TrainSpec:
         parallel="ddp",
         torch_compile=False,
         full_determinism=False,
+        save_steps=1.0,
     )
 
 
@@ -139,11 +140,11 @@ def trained(spec: TrainSpec) -> tuple[Weights, dict[str, Any]]:
 
 
 class _ClosedAt(io.StringIO):
-    """Standard output whose reader is gone once an epoch is done."""
+    """Standard output whose reader is gone once an epoch, or an update, is told of."""
 
-    def __init__(self, epoch: int) -> None:
+    def __init__(self, last: str) -> None:
         super().__init__()
-        self.last = f'"event": "epoch", "epoch": {epoch},'
+        self.last = last
 
     def write(self, text: str) -> int:
         if self.last in text:
@@ -153,8 +154,17 @@ class _ClosedAt(io.StringIO):
 
 def train_cut_off(spec: TrainSpec, epoch: int) -> None:
     """Train until an epoch is done that is not yet in a checkpoint."""
+    _train_cut_off(spec, f'"event": "epoch", "epoch": {epoch},')
+
+
+def train_cut_off_at_update(spec: TrainSpec, update: int) -> None:
+    """Train until an update is done that is not yet in a checkpoint."""
+    _train_cut_off(spec, f'"event": "step", "done": {update},')
+
+
+def _train_cut_off(spec: TrainSpec, last: str) -> None:
     torch.set_num_threads(1)
-    with redirect_stdout(_ClosedAt(epoch)), pytest.raises(BrokenPipeError):
+    with redirect_stdout(_ClosedAt(last)), pytest.raises(BrokenPipeError):
         train(spec)
 
 

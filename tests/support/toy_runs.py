@@ -50,7 +50,7 @@ def without_dropout(base: Path, copy: Path) -> Path:
     return copy
 
 
-def toy_spec(folder: Path, base: Path, **settings: Any) -> TrainSpec:
+def toy_spec(folder: Path, base: Path, *, save_steps: float = 0.05, **settings: Any) -> TrainSpec:
     """Return a spec that trains `base` on toy rows on the CPU; its output folder is made."""
     output = folder / "out"
     output.mkdir(parents=True)
@@ -71,6 +71,7 @@ def toy_spec(folder: Path, base: Path, **settings: Any) -> TrainSpec:
         output=str(output),
         labels=["ham", "spam"],
         pad_token_id=0,
+        save_steps=save_steps,
         **section,
     )
 
