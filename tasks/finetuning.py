@@ -24,7 +24,7 @@ from tasks.worker.spec import TrainSpec
 def fine_tune(config: PipelineConfig, split: SplitManifest) -> CheckpointManifest:
     """Return the candidate: `model/` with safetensors weights, config and tokenizer.
 
-    An interrupted run goes on from its last whole checkpoint.
+    An interrupted run goes on from its last whole checkpoint, or from the end of the training.
 
     Raises:
         SourceError: if the base model cannot be fetched or has no usable tokenizer.
@@ -71,15 +71,12 @@ def _train(
         **section,
     )
     spec.write(folder / "train.json")
-    with tracked(config) as track, measured(config.tracking, folder / "energy.json") as used:
+    from tasks.worker.checkpoints import drop_checkpoints
 
-        def on_event(event: dict[str, Any]) -> None:
-            _tell(event)
-            track(event)
-
-        run_worker("train", folder / "train.json", on_event, _processes(config))
+    used = {} if (folder / "result.json").exists() else _run_worker(config, folder)
     tokenizer.save_pretrained(folder / "model")
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    drop_checkpoints(folder)
     shutil.rmtree(folder / "encoded")
     shutil.rmtree(folder / "base", ignore_errors=True)
     (folder / "train.json").unlink()
@@ -91,6 +88,18 @@ def _train(
         **result,
         "hardware": {**result["hardware"], **used},
     }
+
+
+def _run_worker(config: PipelineConfig, folder: Path) -> dict[str, float]:
+    """Train to the end by `train.json` in the folder; return the energy used, where it is asked for."""
+    with tracked(config) as track, measured(config.tracking, folder / "energy.json") as used:
+
+        def on_event(event: dict[str, Any]) -> None:
+            _tell(event)
+            track(event)
+
+        run_worker("train", folder / "train.json", on_event, _processes(config))
+    return used
 
 
 def _base_model(path: Path, folder: Path) -> Path:

@@ -78,6 +78,7 @@ def run_step(
         if not resumable:
             shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(exist_ok=True)
+        (staging / MANIFEST).unlink(missing_ok=True)  # of a run that was killed before the rename
         try:
             fields = produce(staging)
             manifest = manifest_type(

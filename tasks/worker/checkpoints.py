@@ -66,7 +66,7 @@ def save_checkpoint(
         os.link(best / name, partial / "best.safetensors")
     _write(moments, partial / "optimizer.safetensors")
     (partial / "state.json").write_text(json.dumps(asdict(state)), encoding="utf-8")
-    _flush(partial)
+    flush(partial)
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
     _sync(folder)  # before the one that it replaces goes
@@ -151,7 +151,8 @@ def _write(tensors: dict[str, torch.Tensor], file: Path) -> None:
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, str(file))
 
 
-def _flush(folder: Path) -> None:
+def flush(folder: Path) -> None:
+    """Make a folder's files survive a power cut."""
     for path in folder.iterdir():
         with path.open("rb") as stream:
             os.fsync(stream.fileno())

@@ -22,6 +22,7 @@ from tasks.worker.batches import Batch, EncodedRows, Rows, shared_out, shuffled_
 from tasks.worker.checkpoints import (
     TrainingState,
     drop_checkpoints,
+    flush,
     load_best,
     restore_checkpoint,
     save_checkpoint,
@@ -280,7 +281,10 @@ def _tell(trainer: Trainer, event: dict[str, Any]) -> None:
 
 
 def _write_result(trainer: Trainer) -> None:
-    """Write the best epoch's model, whole and plain, and what training came to."""
+    """Write the best epoch's model, whole and plain, and then what training came to.
+
+    `result.json` says that the training is over: it is there whole, beside a whole model, or not.
+    """
     output, model = Path(trainer.spec.output), trainer.classifier.model
     load_best(output, model)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -294,7 +298,10 @@ def _write_result(trainer: Trainer) -> None:
             "parameters": sum(p.numel() for p in plain.parameters()),
             **_figures(trainer, trained),
         }
-        (output / "result.json").write_text(json.dumps(result), encoding="utf-8")
+        flush(output / "model")
+        partial = output / ".result.json.partial"
+        partial.write_text(json.dumps(result), encoding="utf-8")
+        partial.rename(output / "result.json")
         drop_checkpoints(output)
 
 

@@ -257,6 +257,32 @@ def test_full_determinism_does_no_harm_on_a_cpu(spec: TrainSpec) -> None:
     assert largest_difference(weights, weights_of(Path(strict.output))) == 0.0
 
 
+def test_a_run_killed_when_all_is_trained_does_not_train_again(
+    homes: Path, split: SplitManifest, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_for(tiny_model, num_train_epochs=1, seed=4)
+
+    def killed(path: Path, target: Path) -> Path:
+        if path.name.endswith(".staging"):
+            raise KeyboardInterrupt
+        return renamed(path, target)
+
+    renamed = Path.rename
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fine_tune(config, split)
+    (staging,) = (homes / "ekiben_home/steps/finetune").glob(".*.staging")
+    trained_model = (staging / "model" / "model.safetensors").read_bytes()
+    told: list[str] = []
+    with listening(lambda stage, done, total, note: told.append(stage)):
+        made = fine_tune(config, split)
+        again = fine_tune(config, split)
+    assert "finetune" not in told
+    assert made == again and "manifest.json" not in made.files
+    assert (made.folder / "model" / "model.safetensors").read_bytes() == trained_model
+
+
 # --- The loop itself, in this process -------------------------------------------------------------
 
 
