@@ -1,4 +1,4 @@
-"""Run a function in a process of its own, and kill its whole group before a write, or after a time."""
+"""Run a function in a process of its own, and kill it and its children before a write or at a time."""
 
 import multiprocessing
 import os
@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
+import psutil
+
 _fork = multiprocessing.get_context("forkserver")
-_fork.set_forkserver_preload(["benchmarks.stores", "bentoml", "bentoml.bentos"])
+_fork.set_forkserver_preload(["benchmarks.stores", "bentoml", "bentoml.bentos", "flows.pipeline"])
 _EVENTS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate"}
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -34,7 +36,7 @@ def run_and_kill(
     before_write: int | None = None,
     after: float | None = None,
 ) -> Ended:
-    """Run the operation; SIGKILL its group before its n-th write, or after so many seconds.
+    """Run the operation; SIGKILL all its processes before its n-th write, or after so many seconds.
 
     A write is what changes a file system: a file opened for writing, a rename, a removal, a folder.
     Python's own audit events tell of each, in whatever library it happens.
@@ -48,8 +50,7 @@ def run_and_kill(
         with suppress(EOFError):
             ours.recv()  # it has begun
         time.sleep(after)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid or 0, signal.SIGKILL)
+        _kill(process.pid or 0)
     writes: list[str] = []
     seconds = time.perf_counter() - started
     with suppress(EOFError):
@@ -59,6 +60,16 @@ def run_and_kill(
                 seconds, writes = told
     process.join()
     return Ended(process.exitcode == 0, process.exitcode == -signal.SIGKILL, seconds, writes)
+
+
+def _kill(pid: int) -> None:
+    """Kill a process and all below it; those it started have groups of their own."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        below = process.children(recursive=True)
+        for each in [*below, process]:  # itself last, where it is this one
+            with suppress(psutil.NoSuchProcess):
+                each.send_signal(signal.SIGKILL)
 
 
 def _run(
@@ -75,7 +86,7 @@ def _run(
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if _writes(event, arguments, homes):
             if len(writes) == before_write:
-                os.killpg(0, signal.SIGKILL)
+                _kill(os.getpid())
             writes.append(_name(event, arguments, homes))
 
     theirs.send("begun")

@@ -1,10 +1,12 @@
-"""Kill releases at every write that they make, damage Bentos in every way, and count what is torn.
+"""Kill lines and releases at their writes and at random times, damage Bentos, and count what is torn.
 
-`python -m benchmarks.reliability [kills] [times] [bentoml] [tamper]` works on copies of a released
-pipeline (`--pipeline smoke`). kills: SIGKILL before each write of a release, a rollback and a prune.
-times: SIGKILL at random times of a release. bentoml: the same of `bentoml build`, as its tutorial
-has it. tamper: every file of a Bento changed, removed, added, renamed, swapped and linked, each held
-against its manifest, and a thousand times nothing. `--quick` does few of each.
+`python -m benchmarks.reliability [line] [kills] [times] [bentoml] [tamper]`. line: SIGKILL of every
+stage of a config's line (`--config`) before its writes and at random times; what was killed is
+started again. The others work on copies of a released pipeline (`--pipeline smoke`). kills: SIGKILL
+before each write of a release, a rollback and a prune. times: SIGKILL at random times of a release.
+bentoml: the same of `bentoml build`, as its tutorial has it. tamper: every file of a Bento changed,
+removed, added, renamed, swapped and linked, each held against its manifest, and a thousand times
+nothing. `--quick` does few of each.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -27,11 +30,13 @@ from rich.table import Table
 from benchmarks.asking import asked
 from benchmarks.killing import run_and_kill
 from benchmarks.line import RESULTS, surroundings
+from benchmarks.line_kills import line_kills
 from benchmarks.stores import Store, Trial, intact, rival_torn, template
 from tasks.integrity import IntegrityError, require_intact
 from tasks.releases import champion
 
-PARTS = ("kills", "times", "bentoml", "tamper")
+PARTS = ("line", "kills", "times", "bentoml", "tamper")
+_AT = ("before_writes", "at_random_times")
 OPERATIONS = ("release", "rollback", "prune")
 SEED = 0
 
@@ -212,7 +217,16 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.reliability")
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--pipeline", default="smoke")
-    parser.add_argument("--repeats", type=int, default=6, help="kills before each write")
+    parser.add_argument("--config", type=Path, default=Path("configs/smoke.yaml"))
+    parser.add_argument(
+        "--line-repeats", type=int, default=25, help="kills at each point of a line"
+    )
+    parser.add_argument(
+        "--line-times", type=int, default=200, help="kills of a line at random times"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=6, help="kills before each write of a release"
+    )
     parser.add_argument("--times", type=int, default=200, help="kills at random times")
     parser.add_argument("--verifications", type=int, default=1000)
     parser.add_argument("--quick", action="store_true")
@@ -221,16 +235,23 @@ def main(arguments: list[str]) -> None:
         parser.error(f"no part is named {min(unknown)!r}; expected some of {', '.join(PARTS)}")
     if options.quick:
         options.repeats, options.times, options.verifications = 1, 3, 3
-    if champion(options.pipeline) is None:
+    parts = options.parts or PARTS
+    if "line" not in parts and champion(options.pipeline) is None:
         parser.error(f"{options.pipeline} has no release; `ekiben run` its config first")
     file = RESULTS / f"reliability{'_quick' if options.quick else ''}.json"
     known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     command = " ".join(["python", "-m", "benchmarks.reliability", *arguments])
     measure = {"kills": kills, "times": times, "bentoml": bentoml, "tamper": tamper}
-    for part in options.parts or PARTS:
-        with tempfile.TemporaryDirectory(prefix="ekiben-reliability-") as name:
+    for part in parts:
+        with (
+            tempfile.TemporaryDirectory(prefix="ekiben-reliability-") as name,
+            ExitStack() as stack,
+        ):
             folder = Path(name)
-            with template(options.pipeline, folder / "template") as source:
+            if part == "line":
+                found = line_kills(options, folder)
+            else:
+                source = stack.enter_context(template(options.pipeline, folder / "template"))
                 found = measure[part](source, options, folder)
         told = {"command": command, **found}
         known = {**known, **surroundings(), "command": command, part: told}
@@ -244,6 +265,9 @@ def show(part: str, found: dict[str, Any]) -> None:
     if part == "kills":
         columns = ["operation", "points", "kills", "torn", "dangling", "unfinished", "left_bytes"]
         rows = [[name, *(str(told[key]) for key in columns[1:])] for name, told in found.items()]
+    elif part == "line":
+        columns = ["killed", *(key for key in found["before_writes"])]
+        rows = [[name, *(str(each) for each in found[name].values())] for name in _AT]
     elif part == "tamper":
         columns = ["change", "files", "refused", "named"]
         rows = [[name, *map(str, told.values())] for name, told in found["changes"].items()]
