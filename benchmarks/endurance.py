@@ -2,7 +2,8 @@
 
 `python -m benchmarks.endurance [overload] [swaps] [kills]` serves copies of a released pipeline's
 champion (`--pipeline sms_spam`) by `ekiben serve`. Overload: at 70 % of what 64 clients get, then at
-twice and five times that, requests come at random times. Swaps: `latest` moves between two versions.
+twice and five times that, requests come at random times. Swaps: `ekiben rollback` to the other of two
+versions.
 Kills: SIGKILL to the worker, and the time until a text is answered. `--quick` does few, briefly.
 """
 
@@ -12,6 +13,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -40,6 +42,7 @@ from tasks.steps import write_json, write_text
 
 PARTS = ("overload", "swaps", "kills")
 VERSIONS = ("first", "second")
+EKIBEN = str(Path(sys.executable).with_name("ekiben"))
 _CLIENTS = 8
 
 
@@ -51,6 +54,7 @@ class Served:
     process: psutil.Process
     bentos: Path
     texts: list[str]
+    environment: dict[str, str]
 
     def requests(self) -> list[bytes]:
         """Return a request for each text."""
@@ -64,6 +68,11 @@ class Served:
             if answer.status_code == 200:
                 return str(answer.json()[0]["model"])
         return None
+
+    def roll_back(self, tag: str) -> None:
+        """Make the other version the champion, as a person would."""
+        command = [EKIBEN, "rollback", self.bentos.name, tag]
+        subprocess.run(command, env=self.environment, check=True, capture_output=True)
 
     def worker(self) -> psutil.Process:
         """Return the newest process that answers."""
@@ -100,11 +109,10 @@ def served(pipeline: str, folder: Path) -> Iterator[Served]:
         write_json(file, released.model_dump(mode="json"))
     write_text(bentos / "latest", VERSIONS[0])
     port = free_port()
-    ekiben = str(Path(sys.executable).with_name("ekiben"))
     environment = environment_with(EKIBEN_HOME=str(home), BENTOML_HOME=str(store))
-    command = [ekiben, "serve", pipeline, "--port", str(port)]
+    command = [EKIBEN, "serve", pipeline, "--port", str(port)]
     with child(command, folder / "serve.log", environment) as process:
-        found = Served(port, psutil.Process(process.pid), bentos, texts)
+        found = Served(port, psutil.Process(process.pid), bentos, texts, environment)
         while found.tag() is None:
             if process.poll() is not None:
                 raise SystemExit((folder / "serve.log").read_text(encoding="utf-8"))
@@ -143,8 +151,9 @@ def swaps(service: Served, count: int) -> dict[str, Any]:
         for number in range(count):
             version = VERSIONS[(number + 1) % 2]
             started = time.perf_counter()
-            write_text(service.bentos / "latest", version)
-            while await asyncio.to_thread(service.tag) != f"{service.bentos.name}:{version}":
+            tag = f"{service.bentos.name}:{version}"
+            await asyncio.to_thread(service.roll_back, tag)
+            while await asyncio.to_thread(service.tag) != tag:
                 if time.perf_counter() - started > 60:
                     raise SystemExit(f"swap {number + 1} did not come about")
                 await asyncio.sleep(0.05)

@@ -1,18 +1,19 @@
 """Kill lines and releases at their writes and at random times, damage Bentos, and count what is torn.
 
-`python -m benchmarks.reliability [line] [kills] [times] [bentoml] [tamper]`. line: SIGKILL of every
-stage of a config's line (`--config`) before its writes and at random times; what was killed is
-started again. The others work on copies of a released pipeline (`--pipeline smoke`). kills: SIGKILL
+`python -m benchmarks.reliability [line] [kills] [times] [bentoml] [tamper]`. line: SIGKILL
+of every stage of a config's line (`--config`) before its writes and at random times; what was killed
+is started again. The others work on copies of a released pipeline (`--pipeline smoke`). kills: SIGKILL
 before each write of a release, a rollback and a prune. times: SIGKILL at random times of a release.
 bentoml: the same of `bentoml build`, as its tutorial has it. tamper: every file of a Bento changed,
-removed, added, renamed, swapped and linked, each held against its manifest, and a thousand times
-nothing. `--quick` does few of each.
+removed, added, renamed, swapped and linked, each held against its manifest and loaded, and a
+thousand times nothing. `--quick` does few of each.
 """
 
 import argparse
 import json
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -194,7 +195,7 @@ def _tried(bento: Path, change: Callable[[Path, Path, Path], None]) -> dict[str,
     """Return of how many files the change was refused, and by name."""
     names = sorted(f.relative_to(bento) for f in bento.rglob("*") if f.is_file())
     others = cycle([*names[1:], names[0]])
-    refused = named = 0
+    refused = named = at_load = 0
     for name, other in zip(names, others, strict=False):
         copy = bento.parents[2] / "tampered"  # outside the store, where any folder's name will do
         shutil.copytree(bento, copy)
@@ -208,8 +209,20 @@ def _tried(bento: Path, change: Callable[[Path, Path, Path], None]) -> dict[str,
         except IntegrityError as error:
             refused += 1
             named += str(name) in str(error) or "manifest.json" in str(error)
+        at_load += _is_refused_at_load(copy) or (change is _swap and same)
         shutil.rmtree(copy)
-    return {"files": len(names), "refused": refused, "named": named}
+    return {"files": len(names), "refused": refused, "named": named, "refused_at_load": at_load}
+
+
+def _is_refused_at_load(bento: Path) -> bool:
+    """Return whether the Bento's service does not even load, as BentoML would load it."""
+    service = bento / "src" / "service.py"
+    if not service.exists():
+        return True
+    loaded = subprocess.run(
+        [sys.executable, str(service)], capture_output=True, cwd=bento.parent, check=False
+    )
+    return loaded.returncode != 0
 
 
 def main(arguments: list[str]) -> None:
@@ -241,7 +254,12 @@ def main(arguments: list[str]) -> None:
     file = RESULTS / f"reliability{'_quick' if options.quick else ''}.json"
     known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     command = " ".join(["python", "-m", "benchmarks.reliability", *arguments])
-    measure = {"kills": kills, "times": times, "bentoml": bentoml, "tamper": tamper}
+    measure = {
+        "kills": kills,
+        "times": times,
+        "bentoml": bentoml,
+        "tamper": tamper,
+    }
     for part in parts:
         with (
             tempfile.TemporaryDirectory(prefix="ekiben-reliability-") as name,
@@ -269,7 +287,7 @@ def show(part: str, found: dict[str, Any]) -> None:
         columns = ["killed", *(key for key in found["before_writes"])]
         rows = [[name, *(str(each) for each in found[name].values())] for name in _AT]
     elif part == "tamper":
-        columns = ["change", "files", "refused", "named"]
+        columns = ["change", "files", "refused", "named", "refused at load"]
         rows = [[name, *map(str, told.values())] for name, told in found["changes"].items()]
         rows.append(["none", str(found["verifications_of_nothing"]), str(found["false_refusals"])])
         rows.append([f"{found['seconds_a_gb']:.2f} s a GB"])

@@ -48,13 +48,16 @@ def test_a_quick_benchmark_of_the_service_runs_on_a_release(
         assert results["kills"]["kills"] == 2
         assert all(results["overload"][rate]["errors"] == 0 for rate in ("0.7", "2", "5"))
     elif name == "reliability":
+        line = [results["line"][name] for name in ("before_writes", "at_random_times")]
+        bad = ("torn", "unfinished", "left_bytes", "other_weights")
+        assert line[0]["trainings"] and {told[failure] for told in line for failure in bad} == {0}
         found = [results["kills"][name] for name in ("release", "rollback", "prune")]
         found.append(results["times"])
         assert all(told["kills"] for told in found)
         failures = ("torn", "dangling", "unanswered", "unfinished", "left_bytes")
         assert {told[failure] for told in found for failure in failures} == {0}
         assert all(
-            0 < told["files"] == told["refused"] == told["named"]
+            0 < told["files"] == told["refused"] == told["named"] == told["refused_at_load"]
             for told in results["tamper"]["changes"].values()
         )
         assert results["tamper"]["false_refusals"] == 0
