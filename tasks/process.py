@@ -131,6 +131,8 @@ def run_worker(
     environment = environment_with(
         EKIBEN_WATCH_STDIN="1",
         TOKENIZERS_PARALLELISM="false",
+        HF_HUB_OFFLINE="1",  # all that it reads lies here
+        USE_HUB_KERNELS="0",  # and no code that a hub has
         HF_HUB_DISABLE_PROGRESS_BARS="1",  # the log's last lines are an error's words
         **processes.environment(),
     )

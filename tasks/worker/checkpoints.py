@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tasks.worker.parallel import as_shared, whole
@@ -78,10 +79,28 @@ def save_checkpoint(
 def restore_checkpoint(
     folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> TrainingState:
-    """Bring model and optimizer back to the newest checkpoint; a new state if there is none."""
+    """Bring model and optimizer back to the newest checkpoint; a new state if there is none.
+
+    Raises:
+        SystemExit: if the checkpoint is not as it was written; in one line.
+    """
     if not any(folder.glob("checkpoint-*")):
         return TrainingState()
     newest = _newest(folder)
+    try:
+        return _restore(newest, model, optimizer)
+    except torch.OutOfMemoryError:
+        raise
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise SystemExit(
+            f"{newest}: is not as it was written ({type(error).__name__}); remove it, and training "
+            "begins anew"
+        ) from None
+
+
+def _restore(
+    newest: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> TrainingState:
     _load(newest / "model.safetensors", model)
     tensors = load_file(str(newest / "optimizer.safetensors"))
     for number, parameter in enumerate(_parameters(optimizer)):

@@ -22,7 +22,11 @@ def score(spec: ScoreSpec) -> None:
     device = choose_device(spec.device, "fp32")
     rows = EncodedRows(Path(spec.rows))
     model = AutoModelForSequenceClassification.from_pretrained(
-        spec.model, dtype=torch.float32, use_safetensors=True, local_files_only=True
+        spec.model,
+        dtype=torch.float32,
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=False,
     )
     model.config.pad_token_id = spec.pad_token_id
     classifier = Classifier(model.to(device.torch), padded)

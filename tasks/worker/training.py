@@ -30,7 +30,7 @@ from tasks.worker.checkpoints import (
 from tasks.worker.devices import Device, choose_device
 from tasks.worker.families import PADDED, forward_of, padded
 from tasks.worker.figures import validation_figures
-from tasks.worker.loading import load_model
+from tasks.worker.loading import load_model, require_vocabulary
 from tasks.worker.meters import Meter, memory_mb
 from tasks.worker.optimizing import class_weights, learning_rate_at, make_optimizer
 from tasks.worker.parallel import (
@@ -121,9 +121,10 @@ def _save(trainer: Trainer) -> None:
 
 def prepare(spec: TrainSpec, device: Device) -> Trainer:
     """Load model, optimizer and rows, and go back to the newest checkpoint if there is one."""
-    rows = EncodedRows(Path(spec.train))
+    rows, held_out = EncodedRows(Path(spec.train)), EncodedRows(Path(spec.validation))
     adapted = adapt(load_model(spec), spec)
     model = inner(adapted)
+    require_vocabulary(model, rows.ids, held_out.ids)
     narrow(model, rows.ids, spec.pad_token_id)
     model.to(device.torch)
     tried = rows.batch(np.arange(min(_ROWS_TRIED, len(rows)))).to(device.torch)
@@ -147,7 +148,7 @@ def prepare(spec: TrainSpec, device: Device) -> Trainer:
         scaler=torch.amp.GradScaler(device.torch.type, enabled=device.precision == "fp16"),
         class_weights=class_weights(spec, rows),
         rows=rows,
-        held_out=EncodedRows(Path(spec.validation)),
+        held_out=held_out,
         state=state,
     )
 

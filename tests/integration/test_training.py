@@ -188,24 +188,26 @@ def test_a_worker_that_fails_is_an_error_with_the_end_of_its_log(spec: TrainSpec
     )
 
 
-def test_a_worker_whose_weights_are_broken_is_an_error_with_the_end_of_its_log(
+def test_a_base_model_whose_weights_are_broken_is_an_error_before_the_worker_starts(
     homes: Path, split: SplitManifest, tiny_model: Path, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
     for file in tiny_model.iterdir():
-        (broken / file.name).write_bytes(file.read_bytes()[:5000])
-    (broken / "tokenizer.json").write_bytes((tiny_model / "tokenizer.json").read_bytes())
-    with pytest.raises(TrainingError, match=r"train worker ended with code 1: .*Safetensor"):
+        (broken / file.name).write_bytes(file.read_bytes())
+    (broken / "model.safetensors").write_bytes((broken / "model.safetensors").read_bytes()[:5000])
+    with pytest.raises(SourceError, match=r"model\.safetensors is no sound safetensors file"):
         fine_tune(config_for(broken), split)
 
 
 def test_a_base_model_without_a_tokenizer_is_an_error_before_the_worker_starts(
-    homes: Path, split: SplitManifest, tmp_path: Path
+    homes: Path, split: SplitManifest, tiny_model: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(SourceError, match="holds no usable tokenizer"):
-        fine_tune(config_for(tmp_path / "empty"), split)
+    (tmp_path / "mute").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "mute" / name).write_bytes((tiny_model / name).read_bytes())
+    with pytest.raises(SourceError, match="/mute holds no tokenizer; name a folder"):
+        fine_tune(config_for(tmp_path / "mute"), split)
 
 
 def test_the_worker_ends_when_its_parent_is_killed(spec: TrainSpec, tmp_path: Path) -> None:
