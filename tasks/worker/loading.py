@@ -12,7 +12,10 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from tasks.worker.spec import TrainSpec
 
-_MOST_TIMES = 2  # heads and poolers are drawn anew, and are smaller than the rest
+_MOST_TIMES, _ROOM = (
+    2,
+    100_000_000,
+)  # heads are drawn anew, masks computed; a tiny model's are larger
 _MOST_ABSENT = 0.1
 
 
@@ -72,10 +75,10 @@ def _require_that_it_fits(config: Any, folder: Path) -> None:
             f"training.base_model: config.json describes no model that can be made ({said:.200}); "
             "name another"
         ) from None
-    described = sum(parameter.numel() for parameter in model.parameters())
-    if described > _MOST_TIMES * held:
+    described = sum(each.numel() for each in (*model.parameters(), *model.buffers()))
+    if described > _MOST_TIMES * held + _ROOM:
         raise SystemExit(
-            f"training.base_model: config.json describes {described:,} weights, and the safetensors "
+            f"training.base_model: config.json describes {described:,} numbers, and the safetensors "
             f"files hold {held:,}; name a folder whose config and weights belong together"
         )
 
