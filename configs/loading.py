@@ -8,13 +8,18 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from configs.errors import ConfigError
+from configs.errors import SECRET_NAME, ConfigError
 from configs.schema import PipelineConfig, redact
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 20
 _YAML = "tag:yaml.org,2002:"
 # YAML 1.1 reads 010 as 8 and 1:30 as 90.
+_VARIABLE = re.compile(r"\$\{\w+\}")
+_OPEN_SECRET = re.compile(
+    r"(?i)://[^/@:\s]*:[^\s@]+@|https?://[^/@:\s]+@"
+    r"|[?&](\w*(token|secret|passw|pwd|api_?key|access_?key)\w*|x-amz-signature|signature|sig)=[^&#\s]"
+)
 _PLAIN_NUMBER = {_YAML + "int": r"[-+]?(0|[1-9][0-9_]*)", _YAML + "float": r"[^:]*"}
 
 
@@ -108,6 +113,27 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> Pipelin
     return _with_absolute_paths(config, file.resolve().parent)
 
 
+def require_no_open_secret(config: PipelineConfig) -> None:
+    """Check that no address of the config has a password or token written out in it.
+
+    Raises:
+        ConfigError: if one has: what runs under Prefect is kept in Prefect's database.
+    """
+    addresses = {
+        "data.uri": config.data.uri,
+        "training.base_model": config.training.base_model,
+        "split.frozen_test": config.split.frozen_test or "",
+    }
+    problems = [
+        f"{key}: {redact(address)!r} has a secret written out, which Prefect would keep in its "
+        "database; write ${NAME} in its place, and set that environment variable"
+        for key, address in addresses.items()
+        if _OPEN_SECRET.search(_VARIABLE.sub("", address))
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
 def explain(error: ValidationError, where: str) -> list[str]:
     """Return one line a problem: `where: key.path: problem, got value`."""
     lines = []
@@ -126,7 +152,9 @@ def explain(error: ValidationError, where: str) -> list[str]:
             problem = "holds half of a surrogate pair; write the character itself"
         if item["type"] == "missing":
             lines.append(f"{where}: {key}: is required; add it")
-        elif isinstance(item["input"], dict | BaseException):
+        elif isinstance(item["input"], dict | BaseException) or (
+            item["type"] == "extra_forbidden" and SECRET_NAME.search(key)
+        ):
             lines.append(f"{where}: {key}: {problem}")
         else:
             lines.append(f"{where}: {key}: {problem}, got {_short(item['input'])}")

@@ -46,12 +46,13 @@ def run(
     ] = None,
 ) -> None:
     """Run the whole line: exit 0 released, 3 rejected, 4 undecided, 2 bad config, 1 other error."""
-    from configs.loading import load_config
+    from configs.loading import load_config, require_no_open_secret
     from flows.forcing import checked_reason, forcing
 
     started = time.monotonic()
     forced = checked_reason(force, reason)
     checked = load_config(config, overrides)
+    require_no_open_secret(checked)
     _prepare_prefect()
     from rich.console import Console
 
@@ -156,9 +157,11 @@ def deploy(
     ],
 ) -> None:
     """Serve the pipelines' schedules and runs for a Prefect server, until interrupted."""
-    from configs.loading import load_config
+    from configs.loading import load_config, require_no_open_secret
 
     checked = [load_config(config) for config in configs]
+    for each in checked:
+        require_no_open_secret(each)
     names = [config.name for config in checked]
     for path, name in zip(configs, names, strict=True):
         if names.count(name) > 1:

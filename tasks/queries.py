@@ -46,7 +46,7 @@ def read_query(data: Data) -> Iterator[Row]:
                 yield row
     except ImportError as error:
         refuse(source, f"its driver is not installed ({error}); add it with pip install")
-    except (sqlalchemy.exc.SQLAlchemyError, OSError, ValueError) as error:
+    except (sqlalchemy.exc.SQLAlchemyError, OSError, ValueError, TypeError) as error:
         # Only the first line, and no value: what follows may quote a row.
         said = str(error).partition("\n")[0].partition(" with text ")[0]
         reason = redact(conceal(said, data.uri))

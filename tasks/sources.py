@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from filelock import FileLock
 
-from configs.errors import SourceError
+from configs.errors import SourceError, replaced
 from configs.schema import reason, redact
 from tasks.digests import file_digest, folder_digest, value_digest
 from tasks.hub import HubItem
@@ -87,7 +87,7 @@ def conceal(message: str, uri: str) -> str:
     for name in _VARIABLE.findall(uri):
         value = os.environ.get(name, "")
         if len(value) > 3:  # shorter ones stand in ordinary words
-            message = message.replace(value, f"${{{name}}}")
+            message = replaced(message, value, f"${{{name}}}")
     return message
 
 
@@ -161,6 +161,8 @@ def _copied(
     once, except with `again`. A file lock makes a second process wait and then reuse.
     """
     last = address.partition("::")[0].partition("?")[0].rstrip("/").rsplit("/", 1)[-1]
+    if "${" in shown.rpartition("/")[2]:  # the variable may hold a secret, which no file is called
+        last = f"source{Path(last).suffix}"
     name = re.sub(r"[^\w.-]+", "_", last).strip(".") or "source"
     folder = home() / "sources" / value_digest(address)[:16]
     make_folder(folder.parent)

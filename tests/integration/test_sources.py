@@ -341,6 +341,18 @@ def test_a_transfer_that_breaks_off_leaves_the_former_copy_and_no_part(homes: Pa
     assert names == [copy.parent.name]
 
 
+def test_a_copy_is_not_called_by_what_a_variable_holds(
+    homes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (homes / "served").mkdir()
+    (homes / "served" / f"{SECRET}.csv").write_text(CSV, encoding="utf-8")
+    monkeypatch.setenv("PASS", SECRET)
+    with serve_folder(homes / "served") as server:
+        copy = fetch(f"{server.url}/${{PASS}}.csv").path
+    assert copy.name == "source.csv"
+    assert copy.read_text(encoding="utf-8") == CSV
+
+
 @pytest.mark.parametrize(
     ("uri", "parts"),
     [
@@ -443,6 +455,10 @@ def test_a_query_that_answers_the_same_is_the_same_source(homes: Path) -> None:
         ),
         ({"uri": "sqlite:///{folder}/absent.db"}, ("no such database file", "correct data.uri")),
         ({"uri": f"mysql://user:{SECRET}@127.0.0.1:9/mail"}, ("user:***@", "pip install")),
+        (
+            {"uri": f"postgresql+asyncpg://user:{SECRET}@127.0.0.1:9/mail?nope=1"},
+            ("user:***@", "query failed", "unexpected keyword argument 'nope'"),
+        ),
         ({"uri": "{folder}/mail.csv"}, ("mail.csv", "query failed", "check data.uri")),
         ({"query": None}, ("a SQL source needs data.query",)),
     ],

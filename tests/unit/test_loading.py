@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from configs.errors import ConfigError
-from configs.loading import MAX_BYTES, MAX_DEPTH, load_config
+from configs.loading import MAX_BYTES, MAX_DEPTH, load_config, require_no_open_secret
 
 LEAST = """\
 name: sms
@@ -205,6 +205,8 @@ BAD_VALUES = {
         "data.max_rows: input should be a valid integer, unable to parse string as an integer, "
         "got 'postgresql://ann:***@db/sms'"
     ),
+    "data.password=opensesame": "data.password: unknown key; remove it or correct its name",
+    "data.apiKey=opensesame": "data.apiKey: unknown key; remove it or correct its name",
     f"data.format={'x' * 100}": (
         "data.format: input should be 'auto', 'csv', 'tsv', 'jsonl', 'parquet', 'folder' or 'lines', "
         f"got '{'x' * 76}..."
@@ -217,6 +219,45 @@ def test_a_bad_value_is_told_with_file_key_and_value(
     file: Path, override: str, problem: str
 ) -> None:
     assert problems_of(file, override) == [f"{file}: {problem}"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://ann:opensesame@db/sms", "postgresql://ann:***@db/sms"),
+        ("https://opensesame@host/x.csv", "https://***@host/x.csv"),
+        ("https://host/x.csv?a=1&token=opensesame", "https://host/x.csv?a=1&token=***"),
+        ("https://host/x.csv?X-Amz-Signature=opensesame", "?X-Amz-Signature=***"),
+        ("mysql://ann:${NAME}x@db/sms", "mysql://ann:***@db/sms"),
+    ],
+)
+def test_a_secret_written_out_in_an_address_is_refused(file: Path, uri: str, shown: str) -> None:
+    config = load_config(file, [f"data.uri='{uri}'", f"training.base_model='{uri}'"])
+    with pytest.raises(ConfigError) as told:
+        require_no_open_secret(config)
+    assert [problem.partition(":")[0] for problem in told.value.problems] == [
+        "data.uri",
+        "training.base_model",
+    ]
+    for problem in told.value.problems:
+        assert shown in problem
+        assert "opensesame" not in problem
+        assert problem.endswith("write ${NAME} in its place, and set that environment variable")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "postgresql://ann:${PASSWORD}@db/sms",
+        "postgresql://ann@db/sms",  # a name alone is none
+        "https://${TOKEN}@host/x.csv?sig=${SIGNATURE}&sort_key=a",
+        "abfs://container@account/x.csv",
+        "hf://acme/tiny@" + "a" * 40,
+        "rows.csv",
+    ],
+)
+def test_an_address_without_a_secret_written_out_is_taken(file: Path, uri: str) -> None:
+    require_no_open_secret(load_config(file, [f"data.uri='{uri}'"]))
 
 
 @pytest.mark.parametrize(
