@@ -26,7 +26,7 @@ from tasks.manifests import (
     SplitManifest,
 )
 from tasks.progress import report_progress
-from tasks.releases import champion, read_release, record_file
+from tasks.releases import champion, place_of, read_release, record_file, require_as_released
 from tasks.serving import classify, serving
 from tasks.steps import run_step
 
@@ -112,6 +112,7 @@ def _challenge(
 ) -> dict[str, Any]:
     labels = evaluation.labels
     at_once = _texts_a_request(released, labels)
+    require_as_released(released)  # its code is about to be run
     test = pq.read_table(split.path("test.parquet"), columns=["row", "text", "label"])
     unseen = ~np.isin(fingerprints(test["text"].combine_chunks()), _trained_on(released))
     if not unseen.any():
@@ -147,7 +148,7 @@ def _texts_a_request(released: ReleaseRecord, labels: tuple[str, ...]) -> int:
     try:
         told = json.loads(card.read_text(encoding="utf-8"))
         known, most = sorted(told["labels"]), int(told["max_texts"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise BentoError(f"{released.tag}: has no readable card.json in its Bento") from None
     if known != sorted(labels):
         raise BentoError(f"{released.tag}: knows the labels {known}, not {sorted(labels)}")
@@ -166,7 +167,7 @@ def _ask(
         report_progress("challenge", count, len(texts), f"test rows given to {released.tag}")
 
     log = folder / "serve.log"
-    with serving(released.tag, released.bento_path, log, starting) as (client, _, _):
+    with serving(released.tag, place_of(released.tag), log, starting) as (client, _, _):
         answers = classify(client, texts, rows, at_once, answered)
     log.unlink()
     return [answer["label"] for answer in answers]

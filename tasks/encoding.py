@@ -16,7 +16,7 @@ def load_tokenizer(folder: Path, source: Path | None = None) -> "PreTrainedToken
     """Return the fast tokenizer in a model folder; errors call it by its `source`.
 
     Raises:
-        SourceError: if the folder has none, or it has no padding token.
+        SourceError: if the folder has none that is usable, or it has no padding token.
     """
     from transformers import AutoTokenizer
 
@@ -30,6 +30,11 @@ def load_tokenizer(folder: Path, source: Path | None = None) -> "PreTrainedToken
             f"training.base_model: {named} holds no usable tokenizer ({reason(error)}); name a model "
             "folder with config.json, model.safetensors and tokenizer.json"
         ) from None
+    if not tokenizer.is_fast:
+        raise SourceError(
+            f"training.base_model: {named} has no fast tokenizer but a {type(tokenizer).__name__}, "
+            "which does not tell what it cuts off; name a model with tokenizer.json"
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token_id is None:

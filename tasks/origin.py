@@ -3,11 +3,10 @@
 import json
 from typing import Any
 
-from configs.errors import BentoError
 from tasks.digests import value_digest
 from tasks.history import read_history
 from tasks.integrity import read_manifest
-from tasks.releases import champion_tag, place_of, read_release, require_whole_release
+from tasks.releases import champion_tag, place_of, read_release, require_as_released
 
 
 def trace(tag: str) -> dict[str, Any]:
@@ -18,14 +17,9 @@ def trace(tag: str) -> dict[str, Any]:
             record names another Bento than the one in the store.
     """
     record = read_release(tag)
-    require_whole_release(tag)
+    require_as_released(record)
     place = place_of(tag)
     manifest = read_manifest(place)
-    if record.digests.get("manifest") != manifest["digest"]:
-        raise BentoError(
-            f"{tag}: the record of its release is of other files than {place} holds; expected the "
-            f"manifest {record.digests.get('manifest', '')[:16]}…, got {manifest['digest'][:16]}…"
-        )
     decided = json.loads((place / "decision.json").read_text(encoding="utf-8"))
     proof = json.loads((place / "proof.json").read_text(encoding="utf-8"))
     card = json.loads((place / "src" / "model" / "card.json").read_text(encoding="utf-8"))

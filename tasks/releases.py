@@ -139,6 +139,22 @@ def require_whole_release(tag: str) -> None:
         raise BentoError([f"{tag}: {line}" for line in str(error).splitlines()]) from None
 
 
+def require_as_released(record: ReleaseRecord) -> None:
+    """Check that a release's files are whole, and those that its record is of.
+
+    Raises:
+        BentoError: if the release is not in the store, or is not what was released.
+    """
+    require_whole_release(record.tag)
+    place = place_of(record.tag)
+    recorded, found = record.digests.get("manifest", ""), read_manifest(place)["digest"]
+    if recorded != found:
+        raise BentoError(
+            f"{record.tag}: the record of its release is of other files than {place} holds; "
+            f"expected the manifest {recorded[:16]}…, got {found[:16]}…"
+        )
+
+
 def require_signed_release(tag: str, public_key: Path) -> None:
     """Check that the owner of a key signed a release.
 

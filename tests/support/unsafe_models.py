@@ -344,6 +344,11 @@ def a_vocabulary_of_101_megabytes(folder: Path) -> None:
     os.truncate(folder / TOKENIZER, 101_000_000)
 
 
+case("has no fast tokenizer but a ByT5Tokenizer", name="a slow tokenizer")(
+    set_in(SETTINGS, tokenizer_class="ByT5Tokenizer")
+)
+
+
 @case("its tokenizer gives the token ", "the model has embeddings for 50")
 def a_tokenizer_of_another_model(folder: Path) -> None:
     changed_json(folder / CONFIG, vocab_size=50)

@@ -1,5 +1,6 @@
 """The champion of a rerun: where it is this very model, the release before it is asked."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from evaluations import report_of
 from configs.errors import BentoError
 from configs.schema import PipelineConfig
 from tasks.challenging import challenge_champion
+from tasks.integrity import read_manifest, write_manifest
 from tasks.manifests import EvaluationReport, GateDecision, ReleaseRecord, SplitManifest
 from tasks.releases import bento_store, record_file
 from tasks.steps import write_json
@@ -70,6 +72,34 @@ def test_releases_of_one_model_that_name_each_other_end_the_search() -> None:
     release("a", "1", previous="sms:b")
     release("b", "1", previous="sms:a")
     assert challenge_champion(CONFIG, SPLIT, evaluation_of("1")).status == "missing"
+
+
+@pytest.mark.usefixtures("homes")
+@pytest.mark.parametrize(
+    ("manifest_too", "told"),
+    [
+        (False, "'src/service.py' was changed"),
+        (True, "the record of its release is of other files"),
+    ],
+)
+def test_a_champion_whose_code_was_changed_is_not_started(manifest_too: bool, told: str) -> None:
+    release("a", "1")
+    place = bento_store() / "bentos" / "sms" / "a"
+    (place / "src" / "model").mkdir(parents=True)
+    card = {"labels": list(evaluation_of("2").labels), "max_texts": 1}
+    write_json(place / "src" / "model" / "card.json", card)
+    for name in ("bento.yaml", "src/service.py"):
+        (place / name).write_text("name: sms\nversion: a\n", encoding="utf-8")
+    write_manifest(place, "sms:a")
+    record = json.loads(record_file("sms:a").read_text(encoding="utf-8"))
+    record["digests"]["manifest"] = read_manifest(place)["digest"]
+    write_json(record_file("sms:a"), record)
+    (place / "src" / "service.py").write_text("raise SystemExit\n", encoding="utf-8")
+    if manifest_too:
+        write_manifest(place, "sms:a")
+    report = challenge_champion(CONFIG, SPLIT, evaluation_of("2"))
+    assert (report.status, report.champion) == ("unusable", "sms:a")
+    assert told in report.told
 
 
 @pytest.mark.usefixtures("homes")
