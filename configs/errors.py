@@ -67,6 +67,10 @@ class StepError(EkibenError):
     """What a step made was changed behind its back."""
 
 
+class MachineError(EkibenError):
+    """The machine refuses: the disk is full, fails or is read-only, or the memory is used up."""
+
+
 class FormError(EkibenError):
     """A model cannot be brought into another form."""
 

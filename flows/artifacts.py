@@ -23,6 +23,7 @@ from flows.summary import summary
 from tasks import plots
 from tasks.change import ChangeReport
 from tasks.examples import left_out_by_reason, quarantined_by_rule
+from tasks.faults import refusal
 from tasks.ladder import ladder_table
 from tasks.manifests import (
     DatasetManifest,
@@ -38,6 +39,7 @@ from tasks.manifests import (
 from tasks.model_card import escaped, markdown_table
 from tasks.predictions import read_predictions
 from tasks.reporting import Run, figure_text, flip_rows, rules_of, slice_figures, suspect_rows
+from tasks.steps import home
 from tasks.waterfall import waterfall
 
 log = logging.getLogger("ekiben")
@@ -46,12 +48,14 @@ _SECONDS_BETWEEN_UPDATES = 2.0
 
 
 class _NoTracebackForBadInput(logging.Filter):
-    """Drop the traceback of an error that is addressed to the user; its message says it all."""
+    """Drop the traceback of what the user or the machine did; the message says it all."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
         if isinstance(error, EkibenError | ParameterTypeError):
             record.exc_info, record.msg, record.args = None, str(error), ()
+        elif error is not None and (told := refusal(error, home())) is not None:
+            record.exc_info, record.msg, record.args = None, told, ()
         return True
 
 

@@ -286,4 +286,13 @@ def main() -> NoReturn:
         for problem in error.problems:
             typer.echo(f"error: {_in_a_line(problem)}", err=True)
         raise SystemExit(error.exit_code) from None
+    except (OSError, MemoryError) as error:
+        from tasks.faults import refusal
+        from tasks.steps import home
+
+        told = refusal(error, home())
+        if told is None:
+            raise
+        typer.echo(f"error: {_in_a_line(told)}", err=True)
+        raise SystemExit(1) from None
     raise SystemExit(0)

@@ -23,6 +23,7 @@ from tasks.comparing import compare, profile, remember_profile
 from tasks.deciding import decide
 from tasks.duplicates import deduplicate
 from tasks.evaluation import evaluate
+from tasks.faults import telling_refusals
 from tasks.finetuning import finetune
 from tasks.forms import KIND_OF
 from tasks.forms import form as make_form
@@ -37,6 +38,7 @@ from tasks.proving import prove
 from tasks.releasing import release, require_signing_key
 from tasks.reporting import Run, write_report
 from tasks.splitting import split
+from tasks.steps import home
 from tasks.tracking import require_packages
 from tasks.validation import require_valid, validate
 from tasks.weighing import weigh
@@ -63,6 +65,7 @@ def pipeline(config: PipelineConfig) -> "State[Outcome]":
     artifacts.prepare_logging()
     try:
         with (
+            telling_refusals(config.name, home()),
             listening(artifacts.ProgressArtifacts(config)),
             prefect_workers(config.workers),
         ):

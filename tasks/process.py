@@ -143,8 +143,18 @@ def run_worker(
                 on_event(event)
         code = process.wait()
     if code != 0:
-        raise TrainingError(f"the {command} worker ended with code {code}: {_last_words(printed)}")
+        raise TrainingError(f"the {command} worker {_ended(code)}: {_last_words(printed)}")
     printed.unlink()
+
+
+def _ended(code: int) -> str:
+    """Return how a worker ended; the kernel kills by SIGKILL what takes the last of the memory."""
+    if code == -signal.SIGKILL:
+        return (
+            "was killed by SIGKILL, most likely since memory ran out (lower "
+            "`training.max_tokens_per_device`, or end what else runs)"
+        )
+    return f"ended with code {code}"
 
 
 def _last_words(log: Path) -> str:

@@ -4,6 +4,7 @@ A step writes under a staging name and is renamed when its manifest is on disk. 
 the same inputs finds the folder, checks the digests, and does nothing.
 """
 
+import errno
 import json
 import logging
 import os
@@ -17,12 +18,14 @@ from filelock import FileLock, Timeout
 
 from configs.errors import ConfigError, StepError
 from tasks.digests import code_digest, file_digests, value_digest
+from tasks.faults import refused, telling_refusals
 from tasks.manifests import Manifest
 
 log = logging.getLogger("ekiben")
 
 M = TypeVar("M", bound=Manifest)
 MANIFEST = "manifest.json"
+_DISK_DOES_NOT = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _MOST_UNFINISHED = 3  # trainings that were interrupted, to go on from
 
 
@@ -35,12 +38,15 @@ def make_folder(folder: Path) -> None:
     """Make a folder under the Ekiben home, which only its owner may enter: it holds rows.
 
     Raises:
-        ConfigError: if the home is no folder, or cannot be written.
+        ConfigError: if the home is no folder, or this user may not write it.
+        OSError: if its disk is full or fails.
     """
     try:
         home().mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if error.errno in _DISK_DOES_NOT:
+            raise
         raise ConfigError(
             f"EKIBEN_HOME: {home()} cannot be used ({error.strerror}); set EKIBEN_HOME to a folder "
             "that can be written"
@@ -62,13 +68,16 @@ def run_step(
     `produce` returns the fields that its own manifest adds. With `resumable`, what an interrupted
     run left in the staging folder is kept for `produce` to go on from; else it is cleared. A file
     lock makes a second process wait and then reuse.
+
+    Raises:
+        MachineError: if disk or memory do not do; nothing half-made is visible, and the next run
+            makes the step.
     """
     key = value_digest(
         {"stage": stage, "section": section, "parents": dict(parents), "code": code_digest()}
     )
     folder = home() / "steps" / stage / key[:16]
-    make_folder(folder.parent)
-    with _locked(folder.parent / f".{key[:16]}.lock", stage):
+    with telling_refusals(stage, folder.parent), _locked(folder, stage):
         known = _read_whole(folder, manifest_type)
         if known is not None:
             log.info("%s: reused %s, nothing changed", stage, key[:16])
@@ -134,9 +143,10 @@ def _sweep(own: Path, keep: int) -> None:
 
 
 @contextmanager
-def _locked(file: Path, stage: str) -> Iterator[None]:
+def _locked(folder: Path, stage: str) -> Iterator[None]:
     """Hold the step's lock, which the kernel frees with the process; say so if it is taken."""
-    lock = FileLock(file)
+    make_folder(folder.parent)
+    lock = FileLock(folder.parent / f".{folder.name}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -176,6 +186,8 @@ def _read_whole(folder: Path, manifest_type: type[M]) -> M | None:
             return manifest.model_copy(update={"folder": folder})
         log.warning("%s: files differ from their manifest; the step is made again", folder)
     except (OSError, ValueError, KeyError) as error:  # not there, not JSON, not UTF-8, not whole
+        if refused(error) is not None:
+            raise  # a disk that cannot be read has not said that the step is damaged
         log.warning("%s: has no usable manifest (%s); made again", folder, type(error).__name__)
     shutil.rmtree(folder)
     return None
