@@ -7,8 +7,9 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TypeVar
 
 import typer
 
@@ -30,6 +31,7 @@ Overrides = Annotated[
         metavar="KEY.PATH=VALUE",
     ),
 ]
+T = TypeVar("T")
 LONGEST_PROBLEM = 400
 EXIT_CODES = {"Released": 0, "Rejected": 3, "Undecided": 4}
 
@@ -63,7 +65,7 @@ def run(
     from flows.pipeline import Outcome, pipeline
 
     with watching(console), forcing(forced):
-        state = pipeline(checked, return_state=True)
+        state = _answered(lambda: pipeline(checked, return_state=True))
     outcome = state.result(raise_on_failure=False)
     if isinstance(outcome, BaseException):
         raise outcome
@@ -262,6 +264,25 @@ def _prepare_prefect() -> None:
         from flows.deployments import require_server
 
         require_server()
+
+
+def _answered(run: Callable[[], T]) -> T:
+    """Return what a run on Prefect comes to.
+
+    Raises:
+        EkibenError: if Prefect's server is gone, or no longer does its work, before the run ends.
+    """
+    import httpx
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    try:
+        return run()
+    except (httpx.TransportError, PrefectHTTPStatusError) as error:
+        said = next(iter(str(error).splitlines()), "")
+        raise EkibenError(
+            f"Prefect's server no longer answers ({type(error).__name__}: {said}); start it, or see "
+            "to its database, and run again: every step that is whole is reused"
+        ) from None
 
 
 def _in_a_line(problem: str) -> str:

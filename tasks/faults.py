@@ -19,6 +19,7 @@ _TEXTS = {
     "database or disk is full": errno.ENOSPC,
     "disk I/O error": errno.EIO,
     "readonly database": errno.EROFS,
+    "iostream error": errno.EIO,  # C++ tells no more of a write, as of OpenVINO's
     "not enough memory": errno.ENOMEM,
     **{os.strerror(number): number for number in (*_FULL, *_FAILING, errno.EROFS, errno.ENOMEM)},
 }

@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from evaluations import leakage_of, report_of
+from prefect.exceptions import PrefectHTTPStatusError
 
 from configs.errors import (
     BentoError,
@@ -17,6 +19,7 @@ from configs.errors import (
     TrainingError,
 )
 from configs.schema import Gate
+from flows import cli
 from flows.cli import EXIT_CODES, main
 from flows.forcing import checked_reason, forced_reason, forcing
 from tasks.gate import judge
@@ -344,3 +347,23 @@ def test_an_error_holds_one_problem_or_several() -> None:
     assert EkibenError("one").problems == ["one"]
     assert EkibenError(("one", "two")).problems == ["one", "two"]
     assert str(EkibenError(["one", "two"])) == "one\ntwo"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        httpx.ConnectError("[Errno 111] Connection refused"),
+        PrefectHTTPStatusError(
+            "Server error '503'",
+            request=httpx.Request("GET", "http://x"),
+            response=httpx.Response(503),
+        ),
+    ],
+)
+def test_a_prefect_server_that_is_gone_ends_a_run_in_words(error: Exception) -> None:
+    def run() -> None:
+        raise error
+
+    with pytest.raises(EkibenError, match=r"^Prefect's server no longer answers") as caught:
+        cli._answered(run)
+    assert len(caught.value.problems) == 1

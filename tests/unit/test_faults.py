@@ -52,6 +52,7 @@ def raising(error: BaseException) -> Callable[[Path], dict[str, Any]]:
         (SafetensorError("I/O error: No space left on device (os error 28)"), errno.ENOSPC),
         (sqlite3.OperationalError("database or disk is full"), errno.ENOSPC),
         (sqlite3.OperationalError("attempt to write a readonly database"), errno.EROFS),
+        (RuntimeError("basic_ios::clear: iostream error"), errno.EIO),
         (RuntimeError("[Errno 5] Input/output error"), errno.EIO),
     ],
 )
