@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib.metadata import distribution
@@ -29,6 +30,21 @@ def test_a_quick_benchmark_runs_and_writes_what_it_measured(name: str) -> None:
     results = json.loads(file.read_text(encoding="utf-8"))
     assert results["command"] == f"python -m benchmarks.{name} --quick"
     assert {"date", "hardware", "versions"} < set(results)
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc compiles what lets writes fail")
+def test_failed_writes_end_in_words_and_tear_nothing(sources: Path) -> None:
+    file = ROOT / "benchmarks" / "results" / "faults_quick.json"
+    file.unlink(missing_ok=True)
+    ended = subprocess.run(
+        [sys.executable, "-m", "benchmarks.faults", "--quick"],
+        cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(file.read_text(encoding="utf-8"))["failed_writes"]
+    assert found["runs"] == 12 and len(found["kinds"]) == 6
+    assert set(found["ended"]) <= {"words", "released"} and found["bad"] == []
+    assert found["torn"] == found["other_weights"] == 0
 
 
 @pytest.mark.parametrize("name", ["serving", "endurance", "reliability"])
