@@ -26,6 +26,7 @@ from configs.limits import (
     RobustnessLimit,
     SliceLimits,
 )
+from configs.releasing import Release
 from configs.section import Fraction, LabelName, Perturbation, Section
 from configs.slicing import Slicing
 from configs.training import Launch, Tracking, Training
@@ -585,18 +586,6 @@ class Serving(Section):
         if len(set(forms)) != len(forms):
             raise ValueError("a form is listed twice; list each once")
         return forms
-
-
-class Release(Section):
-    """Stage release: what a proven Bento gets on its way into the store."""
-
-    signing_key: str | None = Field(
-        None,
-        min_length=1,
-        max_length=2000,
-        description="PEM file of the elliptic-curve private key, without a password, that signs each "
-        "release (relative to the config file); needs the extra signing. By default none is signed.",
-    )
 
 
 class Workers(Section):

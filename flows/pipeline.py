@@ -35,6 +35,7 @@ from tasks.model_card import Candidate
 from tasks.probing import probe
 from tasks.progress import listening
 from tasks.proving import prove
+from tasks.publishing import publish, require_publishable
 from tasks.releasing import release, require_signing_key
 from tasks.reporting import Run, write_report
 from tasks.splitting import split
@@ -89,8 +90,9 @@ def in_words(run: Run) -> str:
 
 def run_line(config: PipelineConfig) -> Outcome:
     """Take the config through every stage, in order; only what is released goes beyond the decision."""
-    require_packages(config)  # this and the next two before hours of training are spent
+    require_packages(config)  # this and the next three before hours of training are spent
     require_signing_key(config)
+    require_publishable(config)
     cases = read_cases(config)
     dataset = ingest(config.data)
     artifacts.show(dataset)
@@ -133,7 +135,10 @@ def run_line(config: PipelineConfig) -> Outcome:
     record = release(config, own.record, bento, proof, report)
     remember_profile(record, seen)
     remember_rows(record, sides)
-    return Outcome(run, artifacts.show_report(config, report), record)
+    shown = artifacts.show_report(config, report)
+    if config.release.publish is not None:
+        publish(config, record)
+    return Outcome(run, shown, record)
 
 
 def laddered(run: Run, cases: Cases | None) -> Run:

@@ -1,4 +1,4 @@
-"""The commands on what was released: list, verify, trace, roll back, prune."""
+"""The commands on what was released: list, verify, trace, roll back, prune, push, pull."""
 
 import json
 import re
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from configs.errors import ConfigError, GateError
+from configs.schema import redact
 
 _TAG = r"([a-z][a-z0-9_]*):([A-Za-z0-9][A-Za-z0-9_.-]*)"
 Pipeline = Annotated[str, typer.Argument(help="Name of the pipeline.", metavar="PIPELINE")]
@@ -16,7 +17,7 @@ Tag = Annotated[str, typer.Argument(help="A release.", metavar="PIPELINE:VERSION
 
 def add_to(app: typer.Typer) -> None:
     """Give the command line these commands."""
-    for command in (verify, releases, trace, rollback, prune):
+    for command in (verify, releases, trace, rollback, prune, push, pull):
         app.command()(command)
 
 
@@ -159,6 +160,7 @@ def rollback(
     reason: Annotated[str | None, typer.Option(help="Why; stands in the history.")] = None,
 ) -> None:
     """Serve the release before the champion again, or the one that is named; at once and on record."""
+    from tasks.publishing import push as publish
     from tasks.releases import champion_tag
     from tasks.rollback import roll_back
 
@@ -169,6 +171,8 @@ def rollback(
         raise ConfigError(f"{tag}: is no release of {name}; expected {name}:VERSION")
     before = roll_back(name, tag, reason)
     _print(f"{champion_tag(name)} is the champion, in the place of {before}")
+    if (address := publish(name)) is not None:
+        _print(f"and at {address}")
 
 
 def prune(
@@ -178,6 +182,7 @@ def prune(
 ) -> None:
     """Remove old releases, never the champion or the release before it; their records stay."""
     from tasks.pruning import prune as remove
+    from tasks.publishing import published_at, unpublish_pruned
 
     goes = remove(_known(pipeline), keep, dry_run=dry_run)
     verb = "would go" if dry_run else "is removed"
@@ -185,6 +190,41 @@ def prune(
         _print(f"{pruned.tag} {verb}: {pruned.size_bytes / 1e6:,.1f} MB")
     total = sum(pruned.size_bytes for pruned in goes) / 1e6
     _print(f"{len(goes)} releases, {total:,.1f} MB" if goes else "nothing to remove")
+    for tag in unpublish_pruned(pipeline, {pruned.tag for pruned in goes}, dry_run=dry_run):
+        _print(f"{tag} {verb} at {redact(published_at(pipeline) or '')}")
+
+
+def push(pipeline: Pipeline) -> None:
+    """Publish the champion again, where its runs publish it, and let the pointer there name it."""
+    from tasks.publishing import push as publish
+    from tasks.releases import champion_tag
+
+    address = publish(_known(pipeline))
+    if address is None:
+        raise ConfigError(f"{pipeline}: was never published; set release.publish in its config")
+    _print(f"{champion_tag(pipeline)} is the champion at {address}")
+
+
+def pull(
+    address: Annotated[
+        str,
+        typer.Argument(
+            help="Where it was published, as s3://bucket/releases/sms_spam.",
+            metavar="ADDRESS/PIPELINE[:VERSION]",
+        ),
+    ],
+    public_key: Annotated[
+        Path | None, typer.Option(help="PEM file; the release must be signed by its private key.")
+    ] = None,
+) -> None:
+    """Fetch a published release, check every file, and make it this machine's champion."""
+    from tasks.pulling import pull as fetch
+
+    pulled = fetch(address, public_key)
+    instead = (
+        f", in the place of {pulled.before}" if pulled.before not in (None, pulled.tag) else ""
+    )
+    _print(f"{pulled.tag} is the champion{instead}")
 
 
 def _known(pipeline: str) -> str:

@@ -4,19 +4,21 @@ import getpass
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import ValidationError
 
 from tasks.manifests import Record
 from tasks.steps import home, make_folder, sync_folder
 
+What: TypeAlias = Literal["released", "pulled", "rolled back", "restored", "pruned"]
+
 
 class Event(Record):
     """What became of a release: `tag` is what is served from then on, or what was taken away."""
 
     at: str
-    what: Literal["released", "rolled back", "restored", "pruned"]
+    what: What
     tag: str
     instead_of: str | None
     by: str
@@ -24,7 +26,7 @@ class Event(Record):
 
 
 def event(
-    what: Literal["released", "rolled back", "restored", "pruned"],
+    what: What,
     tag: str,
     instead_of: str | None = None,
     reason: str | None = None,

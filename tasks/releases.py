@@ -33,11 +33,22 @@ def store_locked() -> Iterator[Path]:
     Raises:
         BentoError: if the store cannot be written.
     """
+    with staging_locked(".ekiben.lock", STAGING) as staging:
+        yield staging
+
+
+@contextmanager
+def staging_locked(lock: str, name: str) -> Iterator[Path]:
+    """Yield a clear folder in the store, held against every other process that uses it.
+
+    Raises:
+        BentoError: if the store cannot be written.
+    """
     store = bento_store()
     try:
         store.mkdir(parents=True, exist_ok=True)
-        with FileLock(store / ".ekiben.lock"):
-            staging = store / STAGING
+        with FileLock(store / lock):
+            staging = store / name
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir()
             try:
@@ -155,8 +166,8 @@ def require_as_released(record: ReleaseRecord) -> None:
         )
 
 
-def require_signed_release(tag: str, public_key: Path) -> None:
-    """Check that the owner of a key signed a release.
+def require_signed_release(tag: str, public_key: Path, place: Path | None = None) -> None:
+    """Check that the owner of a key signed a release, in the store or at `place`.
 
     Raises:
         ConfigError: if the key, or the packages that signing needs, are not there.
@@ -173,7 +184,7 @@ def require_signed_release(tag: str, public_key: Path) -> None:
         require_public_key(public_key)
     except SignatureError as error:
         raise ConfigError(str(error)) from None
-    place = place_of(tag)
+    place = place or place_of(tag)
     try:
         require_signed(place, place / SIGNATURE, public_key)
     except SignatureError as error:

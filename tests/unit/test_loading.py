@@ -200,6 +200,18 @@ BAD_VALUES = {
     "schedule={interval_seconds: 5, timezone: Mars/Base}": (
         "schedule: timezone 'Mars/Base' is not an IANA name such as Asia/Tokyo"
     ),
+    "release.publish=releases": (
+        "release.publish: is no SCHEME://BUCKET/PREFIX; leave out user, password, @, ? and #, and "
+        "give credentials by the environment, as AWS_ACCESS_KEY_ID, got 'releases'"
+    ),
+    "release.publish=s3://ann:opensesame@bucket/x": (
+        "release.publish: is no SCHEME://BUCKET/PREFIX; leave out user, password, @, ? and #, and "
+        "give credentials by the environment, as AWS_ACCESS_KEY_ID, got 's3://ann:***@bucket/x'"
+    ),
+    "release.publish='s3://bucket/x?token=opensesame'": (
+        "release.publish: is no SCHEME://BUCKET/PREFIX; leave out user, password, @, ? and #, and "
+        "give credentials by the environment, as AWS_ACCESS_KEY_ID, got 's3://bucket/x?token=***'"
+    ),
     # What is printed of a value.
     "data.max_rows=postgresql://ann:opensesame@db/sms": (
         "data.max_rows: input should be a valid integer, unable to parse string as an integer, "
