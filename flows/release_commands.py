@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from configs.errors import ConfigError, GateError
-from configs.schema import redact
 
 _TAG = r"([a-z][a-z0-9_]*):([A-Za-z0-9][A-Za-z0-9_.-]*)"
 Pipeline = Annotated[str, typer.Argument(help="Name of the pipeline.", metavar="PIPELINE")]
@@ -191,7 +190,7 @@ def prune(
     total = sum(pruned.size_bytes for pruned in goes) / 1e6
     _print(f"{len(goes)} releases, {total:,.1f} MB" if goes else "nothing to remove")
     for tag in unpublish_pruned(pipeline, {pruned.tag for pruned in goes}, dry_run=dry_run):
-        _print(f"{tag} {verb} at {redact(published_at(pipeline) or '')}")
+        _print(f"{tag} {verb} at {published_at(pipeline)}")
 
 
 def push(pipeline: Pipeline) -> None:

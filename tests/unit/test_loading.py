@@ -210,7 +210,7 @@ BAD_VALUES = {
     ),
     "release.publish='s3://bucket/x?token=opensesame'": (
         "release.publish: is no SCHEME://BUCKET/PREFIX; leave out user, password, @, ? and #, and "
-        "give credentials by the environment, as AWS_ACCESS_KEY_ID, got 's3://bucket/x?token=***'"
+        "give credentials by the environment, as AWS_ACCESS_KEY_ID, got 's3://bucket/x?token=***"
     ),
     # What is printed of a value.
     "data.max_rows=postgresql://ann:opensesame@db/sms": (
