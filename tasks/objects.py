@@ -141,7 +141,9 @@ class Objects:
 
     @property
     def _is_local(self) -> bool:
-        return "file" in self.system.protocol
+        from fsspec.implementations.local import LocalFileSystem
+
+        return isinstance(self.system, LocalFileSystem)
 
     def _put(self, path: str, file: Path) -> None:
         if not self._is_local:

@@ -74,6 +74,7 @@ def pull(address: str, public_key: Path | None = None) -> Pulled:
             "SCHEME://BUCKET/PREFIX/PIPELINE or .../PIPELINE:VERSION, without user, ? or #"
         )
     root, pipeline, version = match.groups()
+    version = None if version == POINTER else version
     # Not the store's own lock: a slow network must keep no rollback waiting.
     with opened(root) as objects, staging_locked(".ekiben-pull.lock", ".ekiben-pull") as staging:
         published = _Published(objects, f"{pipeline}:{version or _latest(objects, pipeline)}")

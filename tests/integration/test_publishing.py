@@ -320,6 +320,48 @@ def test_the_next_run_goes_on_where_one_was_killed(
     assert readers(other) == "toy:v2"
 
 
+def test_a_pull_that_was_killed_shows_nothing_and_leaves_nothing_to_the_next(
+    maker: Machine, other: Machine, bucket: Bucket, objects: Path
+) -> None:
+    publish("v1")
+    last = object_of(objects, "v1", sorted(read_manifest(objects / "v1")["files"])[-1])
+    other.enter()
+    command_line = [EKIBEN, "pull", f"{ADDRESS}/toy"]
+    with subprocess.Popen(command_line, env=environment_with()) as process:
+
+        def kill(method: str, key: str) -> Fault:
+            if (method, key) != ("GET", f"releases/toy/v1/{last.name}"):
+                return None
+            process.send_signal(signal.SIGKILL)
+            process.wait(60)
+            return "cut"
+
+        bucket.fault = kill
+        assert process.wait(300) == -signal.SIGKILL
+    bucket.fault = lambda method, key: None
+    assert list((bento_store() / ".ekiben-pull" / "v1").iterdir())
+    assert not (bento_store() / "bentos").exists()
+    assert champion_tag(PIPELINE) is None
+    assert pull(f"{ADDRESS}/toy:latest") == Pulled("toy:v1", None)
+    assert not (bento_store() / ".ekiben-pull").exists()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"AWS_ACCESS_KEY_ID": "other"}, {ENDPOINT: CLOSED}], ids=["key", "network"]
+)
+def test_a_store_that_cannot_be_read_is_told_in_one_line(
+    settings: dict[str, str], homes: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(
+        BentoError, match=r"s3://bucket/releases/toy/latest: cannot be read"
+    ) as told:
+        pull(f"{ADDRESS}/toy")
+    assert "\n" not in str(told.value)
+    assert not (bento_store() / "bentos").exists()
+
+
 @pytest.mark.parametrize("fault", ["cut", 500, 503])
 def test_a_put_that_fails_once_is_made_again_by_the_library(
     fault: Fault, maker: Machine, other: Machine, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
