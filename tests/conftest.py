@@ -19,6 +19,7 @@ SHARE_A_RELEASE = {
     "test_decisions",
     "test_line",
     "test_no_outside_connection",
+    "test_postgres",
     "test_prefect_ui",
     "test_raw_text",
 }

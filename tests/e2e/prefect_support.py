@@ -122,8 +122,11 @@ def until(found: Callable[[], T | None], what: str, seconds: float = 120) -> T:
 
 
 @contextmanager
-def prefect_server(homes: Homes, log: Path) -> Iterator[PrefectServer]:
-    """Run `prefect server start` in the clone, with the settings that lie there and a port."""
+def prefect_server(homes: Homes, log: Path, database: str | None = None) -> Iterator[PrefectServer]:
+    """Run `prefect server start` in the clone, with the settings that lie there and a port.
+
+    `database` is the address of one to use instead of the SQLite file in Prefect's home.
+    """
     port = free_port()
     server = PrefectServer(f"http://127.0.0.1:{port}", homes)
     environment = line_environment(homes)
@@ -131,6 +134,8 @@ def prefect_server(homes: Homes, log: Path) -> Iterator[PrefectServer]:
     environment.pop("DO_NOT_TRACK", None)
     # The option `--port` would leave the UI asking the default port.
     environment["PREFECT_SERVER_API_PORT"] = str(port)
+    if database is not None:
+        environment["PREFECT_API_DATABASE_CONNECTION_URL"] = database
     command = [PREFECT, "server", "start"]
     with log.open("w") as printed, stopped(_start(command, environment, printed)):
         until(lambda: _answers(f"{server.ui}/api/health"), "the Prefect server answers")
@@ -150,6 +155,17 @@ def deploying(
             return "Start a run" in log.read_text()
 
         until(serving, "ekiben deploy serves")
+        yield process
+
+
+@contextmanager
+def pool_worker(
+    server: PrefectServer, name: str, folder: Path
+) -> Iterator["subprocess.Popen[Any]"]:
+    """Run a worker of the work pool `ekiben` that takes one run at a time."""
+    command = [PREFECT, "worker", "start", "--pool", "ekiben", "--name", name, "--limit", "1"]
+    log = folder / f"{name}.log"
+    with log.open("w") as printed, stopped(_start(command, server.environment, printed)) as process:
         yield process
 
 
