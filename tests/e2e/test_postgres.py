@@ -1,12 +1,15 @@
 """Prefect on PostgreSQL, a work pool and two workers on a shared store: runs at once, one killed."""
 
+import json
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import psutil
 import pytest
@@ -24,6 +27,10 @@ pytestmark = pytest.mark.skipif(
 )
 PLAIN: dict[str, Any] = {"forms": []}
 """Models are served as they were trained, which takes half the time."""
+DAY = (
+    datetime.now(UTC) + timedelta(days=14)
+).day % 28 + 1  # of the month; a schedule that is not due
+SCHEDULE = {"cron": f"0 3 {DAY} * *", "timezone": "Asia/Tokyo"}
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +52,15 @@ def server(
 
 @pytest.fixture
 def pool(server: PrefectServer, tmp_path: Path) -> None:
-    """Register the deployments of prefect.yaml with a work pool."""
+    """Register the deployments of prefect.yaml with a work pool; the smoke line has a schedule."""
     shutil.copytree(ROOT / "configs", tmp_path / "clone/configs")
-    shutil.copyfile(ROOT / "prefect.yaml", tmp_path / "clone/prefect.yaml")
+    with (tmp_path / "clone/configs/smoke.yaml").open("a", encoding="utf-8") as smoke:
+        smoke.write(f"\nschedule: {json.dumps(SCHEDULE)}\n")
+    text = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
+    assert text.count("&smoke []") == 1
+    (tmp_path / "clone/prefect.yaml").write_text(
+        text.replace("&smoke []", f"&smoke [{json.dumps(SCHEDULE)}]"), encoding="utf-8"
+    )
     for arguments in (("work-pool", "create", "ekiben", "--type", "process"), ("deploy", "--all")):
         done = subprocess.run(
             [PREFECT, "--no-prompt", *arguments],
@@ -79,6 +92,8 @@ def test_runs_at_once_on_two_workers_train_each_input_once_and_a_killed_one_is_t
         runs = [*twins, start()]
         for run in runs:
             assert server.ended(run)["name"] == "Released", server.messages(run)
+            made = server.artifacts(run).keys()
+            assert {"smoke-data", "smoke-evaluation", "smoke-decision", "smoke-report"} <= made
         both = [line for run in twins for line in server.messages(run)]
         assert len([line for line in both if line.startswith("finetune: reused")]) == 1
         assert _consistent() == 2
@@ -95,6 +110,7 @@ def test_runs_at_once_on_two_workers_train_each_input_once_and_a_killed_one_is_t
         assert _consistent() == 3
         assert server.state(killed)["type"] == "RUNNING"  # Prefect alone would never tell
     _pulled_elsewhere(address, tmp_path, server)
+    _planned_in_its_own_zone(server)
 
 
 def _trains(server: PrefectServer, run: str) -> bool:
@@ -127,6 +143,17 @@ def _consistent() -> int:
     assert history[-1].tag == champion_tag("smoke")
     assert [told.instead_of for told in history[1:]] == [told.tag for told in history[:-1]]
     return len(records)
+
+
+def _planned_in_its_own_zone(server: PrefectServer) -> None:
+    """Check that the database keeps what is planned as the instant that the schedule means."""
+    scheduled = {"state": {"type": {"any_": ["SCHEDULED"]}}}
+    planned = until(
+        lambda: server.post("/flow_runs/filter", flow_runs=scheduled), "runs are planned"
+    )
+    for run in planned:
+        at = datetime.fromisoformat(run["expected_start_time"]).astimezone(ZoneInfo("Asia/Tokyo"))
+        assert (at.day, at.hour, at.minute) == (DAY, 3, 0)
 
 
 def _pulled_elsewhere(address: str, folder: Path, server: PrefectServer) -> None:
