@@ -9,6 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from configs.schema import PipelineConfig
+from tasks.accelerators import held, training_devices
 from tasks.encoding import encode, load_tokenizer
 from tasks.energy import measured
 from tasks.manifests import CheckpointManifest, SplitManifest
@@ -97,7 +98,11 @@ def _train(
 
 def _run_worker(config: PipelineConfig, folder: Path) -> dict[str, float]:
     """Train to the end by `train.json` in the folder; return the energy used, where it is asked for."""
-    with tracked(config) as track, measured(config.tracking, folder / "energy.json") as used:
+    with (
+        held(training_devices(config.training.device), config.name),
+        tracked(config) as track,
+        measured(config.tracking, folder / "energy.json") as used,
+    ):
 
         def on_event(event: dict[str, Any]) -> None:
             _tell(event)

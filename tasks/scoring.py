@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from configs.errors import TrainingError
 from configs.schema import PipelineConfig
+from tasks.accelerators import cuda_devices, held
 from tasks.calibration import Logits
 from tasks.encoding import encode, load_tokenizer
 from tasks.linear import read_linear
@@ -97,7 +98,8 @@ def _of_the_worker(
             device=config.training.device,
         )
         spec.write(asked)
-        run_worker("score", asked, tell)
+        with held(cuda_devices(config.training.device), config.name):
+            run_worker("score", asked, tell)
         logits: NDArray[np.float32] = np.load(output)
     return logits
 

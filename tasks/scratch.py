@@ -24,7 +24,7 @@ def scratch() -> Iterator[Path]:
     Raises:
         ConfigError: if the place is another user's.
     """
-    place = _place()
+    place = place_of_user()
     sweep(place)
     name = uuid.uuid4().hex
     with FileLock(place / f"{name}.lock"):
@@ -54,7 +54,7 @@ def sweep(place: Path) -> int:
     return removed
 
 
-def _place() -> Path:
+def place_of_user() -> Path:
     """Return a folder of this user alone, since what is built in it is released."""
     place = Path(tempfile.gettempdir()).absolute() / f"ekiben-{os.getuid()}"
     try:

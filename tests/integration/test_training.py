@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from toy_training import (
     LABELS,
@@ -37,6 +38,7 @@ from tasks.finetuning import fine_tune
 from tasks.manifests import SplitManifest
 from tasks.process import run_worker
 from tasks.progress import listening
+from tasks.scratch import place_of_user
 from tasks.worker.batches import EncodedRows, write_rows
 from tasks.worker.scoring import score
 from tasks.worker.spec import ScoreSpec, TrainSpec
@@ -133,6 +135,26 @@ def test_fine_tuning_learns_and_leaves_a_whole_model_with_its_tokenizer(
     assert again == made
     assert not told
     assert f"finetune: reused {made.key[:16]}, nothing changed" in caplog.text
+
+
+def test_the_device_is_this_run_s_alone_while_it_trains_and_free_after(
+    homes: Path, split: SplitManifest, tiny_model: Path
+) -> None:
+    lock = place_of_user() / "devices" / "cpu.lock"
+    free: list[tuple[str, bool]] = []
+
+    def look(stage: str, *_: object) -> None:
+        try:
+            with FileLock(lock).acquire(timeout=0):
+                free.append((stage, True))
+        except Timeout:
+            free.append((stage, False))
+
+    with listening(look):
+        fine_tune(config_for(tiny_model, num_train_epochs=1), split)
+    look("after")
+    while_training = {("finetune", False), ("validation", False)}
+    assert set(free) == {("tokenize", True), ("after", True)} | while_training
 
 
 def test_a_killed_run_goes_on_from_its_checkpoint_and_ends_with_the_same_weights(
