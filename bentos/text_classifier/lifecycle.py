@@ -30,6 +30,9 @@ _REFUSAL = b'{"error": "the service is stopping; send the request again", "detai
 _MOST_DISCARDED = 1 << 20  # bytes of a refused request's body
 _LONGEST_DISCARDING = 1.0  # seconds
 _SECONDS_BETWEEN_LOOKS = 0.05
+# What uvloop says of a connection that is gone. Of requests sent at once uvicorn tells the last alone
+# that its caller has left, and writes the answers of the others; ASGI has that raise no such error.
+_CLOSED = "the handler is closed"
 
 
 class GoldenError(Exception):
@@ -180,15 +183,24 @@ class Counted:
         """Pass the request on, or answer 503."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-        elif self.lifecycle.state == "draining" and scope["path"] != "/livez":
-            await refuse(receive, send)
+            return
+
+        async def send_if_open(message: Message) -> None:
+            try:
+                await send(message)
+            except RuntimeError as error:
+                if _CLOSED not in str(error):
+                    raise
+
+        if self.lifecycle.state == "draining" and scope["path"] != "/livez":
+            await refuse(receive, send_if_open)
         else:
 
             async def send_closing(message: Message) -> None:
                 if self.lifecycle.closes_connections and message["type"] == "http.response.start":
                     headers = [*message.get("headers", ()), (b"connection", b"close")]
                     message = {**message, "headers": headers}
-                await send(message)
+                await send_if_open(message)
 
             with self.lifecycle.request():
                 await self.app(scope, receive, send_closing)

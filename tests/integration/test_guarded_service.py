@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -160,6 +161,17 @@ def test_bodies_that_are_too_large_or_too_slow_are_refused(locked: Served) -> No
     chunk = b"4000\r\n" + b" " * 0x4000 + b"\r\n"
     assert locked.raw(f"{head}Transfer-Encoding: chunked\n", chunk * 2) == 413
     assert locked.raw(f"{head}Content-Length: 10\n", b"{") == 408
+
+
+def test_who_sends_many_requests_at_once_and_leaves_causes_no_error(served: Served) -> None:
+    body = b'{"texts": ["good"]}'
+    head = b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    request = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", served.port), timeout=30) as connection:
+            connection.sendall(request * 5)
+    assert served.post("/classify", {"texts": ["good"]}).status_code == 200
+    assert "Traceback" not in served.log.read_text(encoding="utf-8")
 
 
 def test_no_key_is_in_the_log_or_the_metrics(locked: Served) -> None:
