@@ -9,6 +9,7 @@ Kills: SIGKILL to the worker, and the time until a text is answered. `--quick` d
 
 import argparse
 import asyncio
+import hashlib
 import json
 import os
 import shutil
@@ -55,6 +56,8 @@ class Served:
     bentos: Path
     texts: list[str]
     environment: dict[str, str]
+    log: Path
+    headers: dict[str, str]
 
     def requests(self) -> list[bytes]:
         """Return a request for each text."""
@@ -64,7 +67,7 @@ class Served:
         """Return the tag of the model that answers now, or None where nobody answers."""
         with suppress(httpx.TransportError):
             url = f"http://127.0.0.1:{self.port}/classify"
-            answer = httpx.post(url, json={"texts": ["Hello"]}, timeout=30)
+            answer = httpx.post(url, json={"texts": ["Hello"]}, headers=self.headers, timeout=30)
             if answer.status_code == 200:
                 return str(answer.json()[0]["model"])
         return None
@@ -85,8 +88,11 @@ class Served:
 
 
 @contextmanager
-def served(pipeline: str, folder: Path) -> Iterator[Served]:
-    """Serve the champion, by the service of this version, from a store that holds it twice."""
+def served(pipeline: str, folder: Path, keys: dict[str, str] | None = None) -> Iterator[Served]:
+    """Serve the champion, by the service of this version, from a store that holds it twice.
+
+    Where there are keys by name, the service is open to these alone.
+    """
     record = champion(pipeline)
     _, texts = models_of(pipeline)
     assert record is not None  # models_of has ended otherwise
@@ -111,8 +117,22 @@ def served(pipeline: str, folder: Path) -> Iterator[Served]:
     port = free_port()
     environment = environment_with(EKIBEN_HOME=str(home), BENTOML_HOME=str(store))
     command = [EKIBEN, "serve", pipeline, "--port", str(port)]
+    headers = {"X-API-Key": next(iter(keys.values()))} if keys else {}
+    if keys:
+        hashes = {name: hashlib.sha256(key.encode()).hexdigest() for name, key in keys.items()}
+        lines = "".join(f"{name} {hashed}\n" for name, hashed in hashes.items())
+        write_text(folder / "keys", lines)
+        command += ["--keys-file", str(folder / "keys")]
     with child(command, folder / "serve.log", environment) as process:
-        found = Served(port, psutil.Process(process.pid), bentos, texts, environment)
+        found = Served(
+            port,
+            psutil.Process(process.pid),
+            bentos,
+            texts,
+            environment,
+            folder / "serve.log",
+            headers,
+        )
         while found.tag() is None:
             if process.poll() is not None:
                 raise SystemExit((folder / "serve.log").read_text(encoding="utf-8"))
