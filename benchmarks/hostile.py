@@ -58,6 +58,8 @@ async def send_raw(port: int, request: bytes, *, wait: bool) -> tuple[str, bytes
 
 def _is_whole(came: bytes) -> bool:
     head, blank, body = came.lower().partition(b"\r\n\r\n")
+    if b"transfer-encoding: chunked" in head:
+        return body.endswith(b"0\r\n\r\n")
     _, said, length = head.partition(b"content-length:")
     return bool(blank and said) and len(body) >= int(length.split(b"\r\n", 1)[0])
 
