@@ -215,14 +215,12 @@ def _tried(bento: Path, change: Callable[[Path, Path, Path], None]) -> dict[str,
 
 
 def _is_refused_at_load(bento: Path) -> bool:
-    """Return whether the Bento's service does not even load, as BentoML would load it."""
-    service = bento / "src" / "service.py"
-    if not service.exists():
+    """Return whether the Bento's service cannot even be imported, as BentoML would import it."""
+    source = bento / "src"
+    if not source.is_dir():
         return True
-    loaded = subprocess.run(
-        [sys.executable, str(service)], capture_output=True, cwd=bento.parent, check=False
-    )
-    return loaded.returncode != 0
+    load = [sys.executable, "-c", "from service import TextClassifier"]
+    return subprocess.run(load, capture_output=True, cwd=source, check=False).returncode != 0
 
 
 def main(arguments: list[str]) -> None:

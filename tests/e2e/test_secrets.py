@@ -268,7 +268,7 @@ def test_a_worker_that_is_killed_is_told_of_without_a_secret(place: Place) -> No
     config["training"]["seed"] = 7  # so that no step is there already
     ended = place.run(config, seen=kill)
     assert ended.code == 1, ended.printed
-    assert "the train worker ended with code -9" in ended.printed
+    assert "the train worker was killed by SIGKILL" in ended.printed
     _require_clean(place, ended)
 
 

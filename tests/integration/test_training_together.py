@@ -215,7 +215,7 @@ def test_no_process_outlives_a_killed_torchrun(base: Path, tmp_path: Path) -> No
             assert len(ranks_of(killed)) == 2
             killed[0].kill()
 
-    with pytest.raises(TrainingError, match="the train worker ended with code -9"):
+    with pytest.raises(TrainingError, match="the train worker was killed by SIGKILL"):
         run_worker("train", tmp_path / "train.json", kill_torchrun, Processes(each=2))
     assert killed
     assert_all_end(killed)

@@ -316,7 +316,9 @@ def test_a_checkpoint_that_was_changed_is_not_gone_on_from(
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.ones(2)).sum().backward()
     optimizer.step()
-    save_checkpoint(tmp_path, model, optimizer, TrainingState(epoch=1, step=3, best_epoch=1))
+    told = [{"step": 3}]
+    state = TrainingState(epoch=1, step=3, best_epoch=1, epochs=told)
+    save_checkpoint(tmp_path, model, optimizer, state)
     assert restore_checkpoint(tmp_path, model, optimizer).step == 3
     changed = {
         "a pickle": a_pickle(tmp_path / "model"),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,10 +114,11 @@ def test_dropout_drops_in_training_alone(tmp_path: Path) -> None:
 def test_a_model_of_no_family_is_computed_padded_and_trains(
     make: Any, tmp_path: Path, tiny_model: Path
 ) -> None:
-    spec = with_base(toy_spec(tmp_path, tiny_model), make())
+    torch.manual_seed(1)
+    spec = replace(with_base(toy_spec(tmp_path, tiny_model), make()), num_train_epochs=8)
     _, result = trained(spec)
     assert result["hardware"]["forward"] == PADDED
-    assert result["epochs"][-1]["loss"] < 0.9 * result["epochs"][0]["loss"]
+    assert result["epochs"][-1]["loss"] < 0.7 * result["epochs"][0]["loss"]
 
 
 def test_a_bert_that_does_not_compute_as_its_family_is_computed_padded(tmp_path: Path) -> None:
