@@ -66,6 +66,19 @@ def read_history(pipeline: str) -> list[Event]:
     return events
 
 
+def came(pipeline: str) -> dict[str, Event]:
+    """Return for each release the event by which a run or a pull made it the champion last.
+
+    They are in that order: the file's, since a clock may be set back between two releases.
+    """
+    found: dict[str, Event] = {}
+    for told in read_history(pipeline):
+        if told.what in ("released", "pulled"):
+            found.pop(told.tag, None)
+            found[told.tag] = told
+    return found
+
+
 def withdrawn(pipeline: str) -> dict[str, Event]:
     """Return the tags that were rolled back and not restored since, with what was told of each."""
     found: dict[str, Event] = {}

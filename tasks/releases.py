@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from configs.errors import BentoError, ConfigError
 from configs.loading import explain
+from tasks.history import came
 from tasks.integrity import SIGNATURE, IntegrityError, read_manifest, require_intact
 from tasks.manifests import ReleaseRecord
 from tasks.steps import home, write_text
@@ -96,10 +97,14 @@ def read_release(tag: str) -> ReleaseRecord:
 
 
 def releases_of(pipeline: str) -> list[ReleaseRecord]:
-    """Return the records of all releases of a pipeline, oldest first."""
+    """Return the records of all releases of a pipeline, in the order in which they came.
+
+    Those that the history does not tell of are put first, by their time.
+    """
     versions = _versions(home() / "releases" / pipeline)
     records = [read_release(f"{pipeline}:{version}") for version in versions]
-    return sorted(records, key=lambda record: record.released_at)
+    order = {tag: number for number, tag in enumerate(came(pipeline))}
+    return sorted(records, key=lambda record: (order.get(record.tag, -1), record.released_at))
 
 
 def _versions(folder: Path) -> list[str]:

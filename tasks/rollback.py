@@ -1,7 +1,7 @@
 """Roll a pipeline back: let `latest` name an earlier release again, by one rename."""
 
 from configs.errors import BentoError
-from tasks.history import append, event, withdrawn
+from tasks.history import append, came, event, withdrawn
 from tasks.manifests import ReleaseRecord
 from tasks.releases import (
     champion_tag,
@@ -61,17 +61,19 @@ def predecessor(pipeline: str) -> str | None:
 def _predecessor(pipeline: str, tag: str) -> str | None:
     """Return what was served before a release came; what a person took back is passed over."""
     by_tag = {record.tag: record for record in releases_of(pipeline)}
+    before = {name: record.previous for name, record in by_tag.items()}
+    before |= {name: told.instead_of for name, told in came(pipeline).items()}
     taken_back = withdrawn(pipeline)
     seen = {tag}
-    previous = by_tag[tag].previous if tag in by_tag else None
+    previous = before.get(tag)
     while previous in by_tag and (
         previous in taken_back or not by_tag[previous].bento_path.is_dir()
     ):
         if previous in seen:
             return None
         seen.add(previous)
-        previous = by_tag[previous].previous
-    return previous
+        previous = before.get(previous)
+    return None if previous in seen else previous
 
 
 def _is_newer(pipeline: str, tag: str, target: ReleaseRecord) -> bool:

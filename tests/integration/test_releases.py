@@ -23,7 +23,9 @@ from tasks.releases import (
     bento_store,
     champion,
     pipelines,
+    point_to,
     record_file,
+    releases_of,
     require_signed_release,
     require_whole_release,
     store_locked,
@@ -137,6 +139,35 @@ def test_a_release_without_all_that_marks_it_as_one_is_refused(released: Path) -
         (released / "v2" / name).unlink()
     with pytest.raises(BentoError, match=r"toy:v2: 'manifest\.json' is missing"):
         require_whole_release("toy:v2")
+
+
+def test_a_release_that_came_again_is_rolled_back_to_what_it_came_in_the_place_of(
+    released: Path,
+) -> None:
+    append(PIPELINE, event("released", "toy:v2", "toy:v5"))  # as a run of its config does
+    point_to("toy:v2")
+    roll_back(PIPELINE)
+    assert served_tag() == "toy:v5"
+    assert withdrawn(PIPELINE).keys() == {"toy:v2"}
+    roll_back(PIPELINE)
+    assert served_tag() == "toy:v4"
+
+
+def test_a_clock_that_was_set_back_changes_no_order(built: Path, homes: Path) -> None:
+    store = bento_store() / "bentos" / PIPELINE
+    shutil.copytree(built, store)
+    previous = None
+    for number, year in enumerate(("2026", "2040", "1970", "2001", "1999"), 1):
+        at = f"{year}-01-01T00:00:00+00:00"
+        tag = release(store / f"v{number}", previous=previous, at=at)
+        append(PIPELINE, event("released", tag, previous).model_copy(update={"at": at}))
+        previous = tag
+    assert [record.tag for record in releases_of(PIPELINE)] == [f"toy:v{n}" for n in range(1, 6)]
+    assert [pruned.tag for pruned in prune(PIPELINE, 3, dry_run=True)] == ["toy:v1", "toy:v2"]
+    roll_back(PIPELINE)
+    assert served_tag() == "toy:v4"
+    assert read_history(PIPELINE)[-1].what == "rolled back"
+    assert withdrawn(PIPELINE).keys() == {"toy:v5"}
 
 
 # --- Prune ----------------------------------------------------------------------------------------
