@@ -21,6 +21,11 @@ from tasks.quiet import SILENCE
 
 log = logging.getLogger("ekiben")
 _SECONDS_TO_END = 10.0
+_NO_MEMORY = re.compile(
+    r"MemoryError|bad_alloc|(not enough|can't allocate|[Cc]annot allocate|out of) memory"
+    r"|could not create a primitive"
+)
+"""What Python, C++, torch, CUDA, the C library and oneDNN say of memory that is not to be had."""
 
 
 @contextmanager
@@ -143,17 +148,18 @@ def run_worker(
                 on_event(event)
         code = process.wait()
     if code != 0:
-        raise TrainingError(f"the {command} worker {_ended(code)}: {_last_words(printed)}")
+        said = _last_words(printed)
+        raise TrainingError(f"the {command} worker {_ended(code, said)}: {said}")
     printed.unlink()
 
 
-def _ended(code: int) -> str:
+def _ended(code: int, said: str) -> str:
     """Return how a worker ended; the kernel kills by SIGKILL what takes the last of the memory."""
+    cure = "(lower `training.max_tokens_per_device`, or end what else runs)"
     if code == -signal.SIGKILL:
-        return (
-            "was killed by SIGKILL, most likely since memory ran out (lower "
-            "`training.max_tokens_per_device`, or end what else runs)"
-        )
+        return f"was killed by SIGKILL, most likely since memory ran out {cure}"
+    if _NO_MEMORY.search(said):
+        return f"ran out of memory {cure}"
     return f"ended with code {code}"
 
 

@@ -163,5 +163,35 @@ def test_a_worker_that_is_killed_names_memory(
     assert str(caught.value).endswith(": the last words")
 
 
+@pytest.mark.parametrize(
+    ("said", "is_memory"),
+    [
+        ("MemoryError", True),
+        (
+            "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: you tried",
+            True,
+        ),
+        ("terminate called after throwing an instance of 'std::bad_alloc'", True),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", True),
+        ("OSError: [Errno 12] Cannot allocate memory", True),
+        ("RuntimeError: could not create a primitive", True),
+        ("ValueError: memory is a word of this row", False),
+    ],
+)
+def test_a_worker_that_says_it_has_no_memory_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, is_memory: bool
+) -> None:
+    own, words = tmp_path / "python", tmp_path / "words"
+    words.write_text(said)
+    own.write_text(f"#!/bin/sh\ncat {words} >&2\nexit 1\n")
+    own.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(own))
+    with pytest.raises(TrainingError) as caught:
+        run_worker("train", tmp_path / "train.json", lambda _event: None)
+    expected = "ran out of memory (lower " if is_memory else "ended with code 1: "
+    assert str(caught.value).startswith(f"the train worker {expected}")
+    assert str(caught.value).endswith(said)
+
+
 def test_texts_of_the_system_are_those_that_libraries_print() -> None:
     assert os.strerror(errno.ENOSPC) == "No space left on device"
