@@ -3,12 +3,13 @@
 import asyncio
 import json
 import logging
+import math
 import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -55,6 +56,10 @@ class Limits(Protocol):
         """Seconds that accepted requests may still take."""
 
     @property
+    def hand_over_seconds(self) -> int:
+        """Seconds that they may take where another release is served in the place of this one."""
+
+    @property
     def refuse_ms(self) -> int:
         """Milliseconds for which new requests are refused in words, though none is in flight."""
 
@@ -64,7 +69,8 @@ class Lifecycle:
 
     SIGTERM and SIGINT drain: accepted requests finish, new ones are refused, the server ends. A
     second SIGINT ends it at once. `HAND_OVER` closes the listening socket alone, answers what comes
-    on the connections that are open, closes each after its answer, and ends after the last.
+    on the connections that are open, closes each after its answer, and ends after the last. It has
+    longer for that than for draining: nobody waits for it to end.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -73,6 +79,7 @@ class Lifecycle:
         self.closes_connections = False
         self._limits = limits
         self._stopping: asyncio.Task[None] | None = None
+        self._ends_at = math.inf  # on the loop's clock
 
     async def start(
         self, classify: Callable[[list[str]], Awaitable[Sequence[Answer]]], golden: Path
@@ -122,18 +129,23 @@ class Lifecycle:
         if number != HAND_OVER:
             self.state = "draining"
         self.closes_connections = True
+        loop, limits = asyncio.get_running_loop(), self._limits
+        seconds = limits.hand_over_seconds if number == HAND_OVER else limits.drain_seconds
+        self._ends_at = min(self._ends_at, loop.time() + seconds)
         if self._stopping is None:
             finished = self._handed_over(server) if number == HAND_OVER else self._drained(server)
-            self._stopping = asyncio.get_running_loop().create_task(self._stop(server, finished))
+            self._stopping = loop.create_task(self._stop(server, loop.create_task(finished)))
         elif number == signal.SIGINT:
             server.handle_exit(number, None)
             server.handle_exit(number, None)  # the second is what forces it
 
-    async def _stop(self, server: Any, finished: Coroutine[Any, Any, None]) -> None:
-        """Let the server end when it has finished, or when its time is over."""
-        try:
-            await asyncio.wait_for(finished, self._limits.drain_seconds)
-        except TimeoutError:
+    async def _stop(self, server: Any, finished: "asyncio.Task[None]") -> None:
+        """Let the server end when it has finished, or when its time, which may be cut, is over."""
+        loop = asyncio.get_running_loop()
+        while not finished.done() and loop.time() < self._ends_at:
+            await asyncio.wait({finished}, timeout=_SECONDS_BETWEEN_LOOKS)
+        if not finished.done():
+            finished.cancel()
             log.warning("stopping with %d requests in flight", self.in_flight)
             server.force_exit = True
         server.handle_exit(signal.SIGTERM, None)

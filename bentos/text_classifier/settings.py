@@ -41,6 +41,9 @@ class Settings:
     batch_tokens: int = _number(512, 1, 10_000_000, "tokens that are computed together")
     threads: int = _number(0, 0, 1024, "threads that compute; 0 for as many as cores")
     drain_seconds: int = _number(30, 1, 3600, "seconds that accepted requests may take to finish")
+    hand_over_seconds: int = _number(
+        600, 1, 86_400, "seconds that they may take where another release is served already"
+    )
     refuse_ms: int = _number(1000, 0, 60_000, "milliseconds of refusals in words before the end")
 
 

@@ -27,6 +27,7 @@ from bentos.text_classifier.lifecycle import (
 @dataclass(frozen=True)
 class Limits:
     drain_seconds: int = 60
+    hand_over_seconds: int = 60
     refuse_ms: int = 0
 
 
@@ -291,6 +292,36 @@ def test_handing_over_stops_listening_and_answers_on_open_connections(
         assert not server.ended.is_set()
         server.connections.clear()
         await server.ended.wait()
+
+    asyncio.run(run())
+
+
+def test_handing_over_may_take_longer_than_draining_until_a_signal_ends_that() -> None:
+    async def run() -> None:
+        lifecycle = Lifecycle(Limits(drain_seconds=0))
+        app, server = App(), Server()
+        server.connections.add("of a long stream")
+        answering = asyncio.create_task(Client().ask(Counted(app, lifecycle)))
+        await app.entered.wait()
+        signalled(lifecycle, server, HAND_OVER)
+        await asyncio.sleep(0.2)
+        assert not server.ended.is_set()
+        signalled(lifecycle, server, signal.SIGTERM)
+        await server.ended.wait()
+        assert server.force_exit
+        app.open.set()
+        await answering
+
+    asyncio.run(run())
+
+
+def test_handing_over_has_an_end() -> None:
+    async def run() -> None:
+        server = Server()
+        server.connections.add("of a stream without end")
+        signalled(Lifecycle(Limits(hand_over_seconds=0)), server, HAND_OVER)
+        await server.ended.wait()
+        assert server.force_exit
 
     asyncio.run(run())
 
