@@ -1,5 +1,6 @@
 """Child processes that never outlive the step that started them."""
 
+import errno
 import json
 import logging
 import os
@@ -16,7 +17,8 @@ from typing import Any
 
 import psutil
 
-from configs.errors import TrainingError
+from configs.errors import MachineError, TrainingError
+from tasks.faults import refusal, refused
 from tasks.quiet import SILENCE
 
 log = logging.getLogger("ekiben")
@@ -125,6 +127,7 @@ def run_worker(
 
     Raises:
         TrainingError: if the worker ends in any other way than well, with the end of its log.
+        MachineError: if it does since the disk is full, fails or may not be written.
     """
     work = ["-m", "tasks.worker", command, str(spec)]
     for machine in range(1, processes.machines):
@@ -149,6 +152,9 @@ def run_worker(
         code = process.wait()
     if code != 0:
         said = _last_words(printed)
+        fault = RuntimeError(said)
+        if refused(fault) not in (None, errno.ENOMEM):
+            raise MachineError(f"the {command} worker: {refusal(fault, spec.parent)}")
         raise TrainingError(f"the {command} worker {_ended(code, said)}: {said}")
     printed.unlink()
 

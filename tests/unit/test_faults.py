@@ -193,5 +193,16 @@ def test_a_worker_that_says_it_has_no_memory_is_told_so(
     assert str(caught.value).endswith(said)
 
 
+def test_a_worker_whose_disk_is_full_is_the_machine_s_fault_and_not_the_model_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "python"
+    own.write_text("#!/bin/sh\necho 'OSError: [Errno 28] No space left on device' >&2\nexit 1\n")
+    own.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(own))
+    with pytest.raises(MachineError, match=r"the score worker: .*: No space left on device \("):
+        run_worker("score", tmp_path / "score.json", lambda _event: None)
+
+
 def test_texts_of_the_system_are_those_that_libraries_print() -> None:
     assert os.strerror(errno.ENOSPC) == "No space left on device"
