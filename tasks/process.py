@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from tasks.quiet import SILENCE
 
 log = logging.getLogger("ekiben")
 _SECONDS_TO_END = 10.0
+_SECONDS_BETWEEN_LOOKS = 0.05
 _NO_MEMORY = re.compile(
     r"MemoryError|bad_alloc|(not enough|can't allocate|[Cc]annot allocate|out of) memory"
     r"|could not create a primitive"
@@ -57,14 +59,16 @@ def child(
 
 def _end(process: subprocess.Popen[str]) -> None:
     """Ask the process group to end; kill what is left of the family, whatever its group."""
-    family = _family(process.pid)
+    family = {*_family(process.pid)}
     for stop in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is None:
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, stop)
-                process.wait(_SECONDS_TO_END)
-            except (ProcessLookupError, subprocess.TimeoutExpired):
-                continue
+            end = time.monotonic() + _SECONDS_TO_END
+            while process.poll() is None and time.monotonic() < end:
+                # While it ends BentoML may still start a worker again.
+                family |= {*_family(process.pid)}
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
     for member in family:
         with suppress(psutil.NoSuchProcess):
             member.kill()
