@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect.artifacts import (
     create_link_artifact,
     create_markdown_artifact,
@@ -14,7 +15,7 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
-from prefect.exceptions import ParameterTypeError
+from prefect.exceptions import ParameterTypeError, PrefectHTTPStatusError
 from prefect.logging.handlers import APILogHandler
 
 from configs.errors import EkibenError
@@ -79,6 +80,7 @@ class ProgressArtifacts:
         self._config = config
         self._ids: dict[str, UUID] = {}
         self._updated: dict[str, float] = {}
+        self._is_told = False
 
     def __call__(self, stage: str, done: int, total: int | None, note: str) -> None:
         """Create the stage's artifact at its first call; then update it at most every 2 s."""
@@ -86,16 +88,26 @@ class ProgressArtifacts:
             return
         percent, description = round(100.0 * done / total, 1), f"{done:,} {note}"
         now = time.monotonic()
-        if stage not in self._ids:
-            created: Any = create_progress_artifact(
-                percent, key=_key(self._config, stage), description=description
-            )
-            self._ids[stage] = created
-        elif done < total and now - self._updated[stage] < _SECONDS_BETWEEN_UPDATES:
+        begun = stage in self._updated
+        if begun and done < total and now - self._updated[stage] < _SECONDS_BETWEEN_UPDATES:
             return
-        else:
-            update_progress_artifact(self._ids[stage], percent, description=description)
         self._updated[stage] = now
+        try:
+            self._show(stage, percent, description)
+        except (httpx.HTTPError, PrefectHTTPStatusError) as error:
+            if not self._is_told:  # hours of training are not lost for want of a progress bar
+                name = type(error).__name__
+                log.warning("progress is not shown: Prefect's server does not answer (%s)", name)
+            self._is_told = True
+
+    def _show(self, stage: str, percent: float, description: str) -> None:
+        if stage in self._ids:
+            update_progress_artifact(self._ids[stage], percent, description=description)
+            return
+        created: Any = create_progress_artifact(
+            percent, key=_key(self._config, stage), description=description
+        )
+        self._ids[stage] = created
 
 
 def show(manifest: Manifest | GateDecision) -> None:
