@@ -141,7 +141,7 @@ class Training(Section):
 
 
 class Launch(Section):
-    """How many processes train, on how many machines, and how often they save; no result changes."""
+    """How many processes train, where, and what a crash costs; no result changes."""
 
     nproc_per_node: int | None = Field(
         None, ge=1, le=1024, description="Processes on each machine; by default one a CUDA device."
@@ -167,6 +167,14 @@ class Launch(Section):
         le=1,
         description="Share of all updates after which a checkpoint is written, beside those at the "
         "end of an epoch: a crash loses no more.",
+    )
+
+    max_restarts: int = Field(
+        1,
+        ge=0,
+        le=100,
+        description="How often a run of a deployment whose process is killed is started again, by "
+        "`ekiben deploy` or `ekiben doctor`; it goes on where it was.",
     )
 
     @model_validator(mode="after")

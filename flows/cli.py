@@ -223,6 +223,18 @@ def key(
 
 
 @app.command()
+def doctor(
+    watch: Annotated[bool, typer.Option("--watch", help="Go on looking, every 20 s.")] = False,
+) -> None:
+    """See to runs whose process was killed: mark them, start them again; check what is served."""
+    _prepare_prefect()
+    from flows.doctor import look
+
+    if not look(watch=watch):
+        raise typer.Exit(1)
+
+
+@app.command()
 def report(
     pipeline: Annotated[str, typer.Argument(help="Name of the pipeline.", metavar="PIPELINE")],
     open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,

@@ -12,6 +12,9 @@ import httpx
 from configs.errors import ConfigError, EkibenError
 from configs.loading import load_config
 from configs.schema import PipelineConfig, redact
+from flows import heartbeats
+from flows.dead_runs import see_to_dead_runs
+from flows.doctor import SECONDS_BETWEEN_LOOKS
 
 if TYPE_CHECKING:
     from prefect.runner import Runner
@@ -62,6 +65,7 @@ async def _serve(configs: list[PipelineConfig]) -> None:
 
     from flows.pipeline import pipeline
 
+    await heartbeats.register()
     runner = Runner(name="ekiben", pause_on_shutdown=False)
     interrupted = _on_interrupt(runner)
     for config in configs:
@@ -78,12 +82,20 @@ async def _serve(configs: list[PipelineConfig]) -> None:
     _print_served(configs)
     serving = asyncio.create_task(runner.start())
     waiting = asyncio.create_task(interrupted.wait())
+    looking = asyncio.create_task(_look_for_dead_runs())
     await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
+    looking.cancel()
     if interrupted.is_set():
         await _stop(runner, serving)
     else:
         await serving
+
+
+async def _look_for_dead_runs() -> None:
+    while True:
+        await asyncio.to_thread(see_to_dead_runs)
+        await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def _on_interrupt(runner: "Runner") -> asyncio.Event:

@@ -11,6 +11,7 @@ from prefect.states import Completed, Failed
 from configs.errors import BentoError, EkibenError, FormError, TrainingError
 from configs.schema import Form, PipelineConfig
 from flows import artifacts
+from flows.dead_runs import alive, run_and_due
 from flows.forcing import forced_reason
 from flows.workers import prefect_workers
 from tasks.auditing import audit
@@ -38,6 +39,7 @@ from tasks.proving import prove
 from tasks.publishing import publish, require_publishable
 from tasks.releasing import release, require_signing_key
 from tasks.reporting import Run, write_report
+from tasks.runs import turn
 from tasks.splitting import split
 from tasks.steps import home
 from tasks.tracking import require_packages
@@ -45,7 +47,9 @@ from tasks.validation import require_valid, validate
 from tasks.weighing import weigh
 
 log = logging.getLogger("ekiben")
-STATE_NAMES = {"release": "Released", "reject": "Rejected", "hold": "Undecided"}
+STATE_NAMES = {
+    "release": "Released", "reject": "Rejected", "hold": "Undecided", "leave out": "Skipped",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,16 +65,23 @@ class Outcome:
 def pipeline(config: PipelineConfig) -> "State[Outcome]":
     """Run the whole line for one config.
 
-    Ends Completed and named Released, Rejected or Undecided, or Failed with the problems in words.
+    Ends Completed and named Released, Rejected, Undecided or, if another run stands for it,
+    Skipped; or Failed with the problems in words.
     """
     artifacts.prepare_logging()
     try:
         with (
             telling_refusals(config.name, home()),
-            listening(artifacts.ProgressArtifacts(config)),
-            prefect_workers(config.workers),
+            alive(config),
+            turn(config.name, *run_and_due()) as left_out,
         ):
-            outcome = run_line(config)
+            if left_out is not None:
+                return Completed(name=STATE_NAMES["leave out"], message=left_out)
+            with (
+                listening(artifacts.ProgressArtifacts(config)),
+                prefect_workers(config.workers),
+            ):
+                outcome = run_line(config)
     except EkibenError as error:
         return Failed(message=str(error), data=error)
     run = outcome.run

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -130,6 +130,13 @@ def _manifest_differs(manifest: Manifest) -> bool:
         return type(manifest).read(manifest.folder / MANIFEST).digest != manifest.digest
     except (OSError, ValueError):
         return True
+
+
+def clear_unfinished(resumable: Collection[str]) -> None:
+    """Remove what killed runs left of steps, but of those stages that a later run goes on with."""
+    for stage in (home() / "steps").glob("*"):
+        if stage.name not in resumable:
+            _sweep(stage / "of no key", keep=0)
 
 
 def _sweep(own: Path, keep: int) -> None:

@@ -170,6 +170,19 @@ def test_a_clock_that_was_set_back_changes_no_order(built: Path, homes: Path) ->
     assert withdrawn(PIPELINE).keys() == {"toy:v5"}
 
 
+def test_the_doctor_tells_of_a_champion_that_is_damaged(released: Path) -> None:
+    told = command("doctor")
+    assert told.exit_code == 0
+    assert told.stdout.splitlines() == [
+        "no run of this machine is dead",
+        "toy:v5 is the champion, and whole",
+    ]
+    (released / "v5/src/model/card.json").write_text("{}")
+    told = command("doctor")
+    assert told.exit_code == 1
+    assert "'src/model/card.json' was changed" in told.stdout
+
+
 # --- Prune ----------------------------------------------------------------------------------------
 
 
