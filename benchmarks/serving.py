@@ -4,7 +4,8 @@
 trained and its forms, and its test texts. All servers are started once; then, in rounds, each is
 loaded while the others are stopped: by 1, 16 and 64 clients that each wait for their answer, and at
 70 % of its own best rate at random times. Rivals are in `benchmarks/rivals`, those that are not
-installed here in environments of their own below `--cache`. `--quick` takes the fastest few, briefly.
+installed here in environments of their own below `--cache`. `--forms` leaves all rivals out but the
+documented service, and writes `serving_forms.json`. `--quick` takes the fastest few, briefly.
 """
 
 import argparse
@@ -58,7 +59,7 @@ def main(arguments: list[str]) -> None:
         "command": f"python -m benchmarks.serving {' '.join(arguments)}".strip(),
         **found,
     }
-    name = "serving_quick.json" if options.quick else "serving.json"
+    name = f"serving{'_quick' if options.quick else '_forms' * options.forms}.json"
     (RESULTS / name).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     for table in tables(found):
         Console(width=140).print(table)
@@ -71,6 +72,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each load")
     parser.add_argument("--cache", type=Path, default=home() / "rivals")
+    parser.add_argument("--forms", action="store_true", help="no rival but the documented service")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
     if options.quick:
@@ -132,10 +134,12 @@ def models_of(pipeline: str) -> tuple[dict[str, Path], list[str]]:
     trained = _step(steps / "finetune", CheckpointManifest, original.parents["checkpoint"])
     baseline = _step(steps / "baseline", CheckpointManifest, original.parents["baseline"])
     found = {"transformer": trained.path("model"), "linear": baseline.path("model")}
-    for file in (steps / "form").glob("*/manifest.json"):
+    students = map(CheckpointManifest.read, (steps / "distil").glob("*/manifest.json"))
+    own = {each.digest for each in students if each.parents["teacher"] == trained.digest}
+    for file in sorted((steps / "form").glob("*/manifest.json"), key=lambda it: it.stat().st_mtime):
         form = CheckpointManifest.read(file)
-        if form.parents["checkpoint"] == trained.digest:
-            found[form.kind] = form.path("model")
+        if form.parents["checkpoint"] in {trained.digest, *own}:
+            found[form.kind] = form.path("model")  # of several students, the last
     return found, pq.read_table(split.path("test.parquet"))["text"].to_pylist()
 
 
@@ -172,7 +176,7 @@ def contestants_of(
     """Yield the servers to compare."""
     trained = models["transformer"]
     yield bentoml_rival(DOCUMENTED, "documented", "Documented", "text", trained)
-    if not options.quick:
+    if not (options.quick or options.forms):
         yield bentoml_rival(FAIR, "fair", "Documented", "text", trained)
         yield bentoml_rival(BATCHED, "batched", "Batched", "texts", trained)
         yield litserve(LITSERVE, "documented", trained, source, options.cache)

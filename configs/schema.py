@@ -28,6 +28,7 @@ from configs.limits import (
 )
 from configs.releasing import Release
 from configs.section import Fraction, LabelName, Perturbation, Section
+from configs.serving import Serving
 from configs.slicing import Slicing
 from configs.training import Launch, Tracking, Training
 
@@ -551,41 +552,6 @@ class Gate(Limits):
     def of_the_baseline(self) -> "Gate":
         """Return the gate that the baseline itself is judged by: without a rule of it beside itself."""
         return self.model_copy(update={"baseline": BaselineRules()})
-
-
-Form = Literal["baseline", "int8", "fp32"]
-
-
-class Serving(Section):
-    """Stages form, build and prove: what is served, what it accepts, how hard it is tried first."""
-
-    forms: tuple[Form, ...] = Field(
-        ("int8", "fp32"),
-        max_length=3,
-        description="Cheaper forms of a model that passes, to be served in its place if they pass the "
-        "same gate and are no worse: fp32 and int8 (packed, for OpenVINO, without torch), baseline. "
-        "The cheapest that passes is released; [] serves the model as it was trained.",
-    )
-    calibration_rows: int = Field(
-        300,
-        ge=10,
-        le=100_000,
-        description="Training rows, chosen by content hash, from which int8 learns its ranges.",
-    )
-    max_texts: int = Field(64, ge=1, le=10_000, description="Most texts in one request.")
-    max_characters: int = Field(
-        20_000, ge=1, le=1_000_000, description="Longest text accepted, in characters."
-    )
-    proof_rows: int = Field(
-        2000, ge=10, le=1_000_000, description="Most test rows replayed through HTTP in the proof."
-    )
-
-    @field_validator("forms")
-    @classmethod
-    def _each_form_once(cls, forms: tuple[Form, ...]) -> tuple[Form, ...]:
-        if len(set(forms)) != len(forms):
-            raise ValueError("a form is listed twice; list each once")
-        return forms
 
 
 class Workers(Section):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
 log = logging.getLogger("ekiben")
-_RESUMABLE = ("finetune",)
+_RESUMABLE = ("finetune", "distil")
 """Stages whose unfinished work a run that is started again goes on with."""
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from configs.schema import Data, Gate, Serving, Validation
+from configs.schema import Data, Gate, Validation
+from configs.serving import Serving
 from tasks.surveying import Survey
 
 FEWEST_TEXTS = 30

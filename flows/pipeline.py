@@ -9,7 +9,8 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from configs.errors import BentoError, EkibenError, FormError, TrainingError
-from configs.schema import Form, PipelineConfig
+from configs.schema import PipelineConfig
+from configs.serving import Form
 from flows import artifacts
 from flows.dead_runs import alive, run_and_due
 from flows.forcing import forced_reason
@@ -22,6 +23,7 @@ from tasks.cases import Cases, read_cases
 from tasks.challenging import challenge, remember_rows
 from tasks.comparing import compare, profile, remember_profile
 from tasks.deciding import decide
+from tasks.distilling import distil
 from tasks.duplicates import deduplicate
 from tasks.evaluation import evaluate
 from tasks.faults import telling_refusals
@@ -172,7 +174,11 @@ def rung_of(run: Run, form: Form, cases: Cases | None) -> Rung:
     config, sides, linear = run.config, run.split, run.baseline
     assert sides is not None and linear is not None
     try:
-        model = linear if form == "baseline" else make_form(config, sides, run.candidate, form)
+        if form == "baseline":
+            model = linear
+        else:
+            whole = student_of(run) if form == "student" else run.candidate
+            model = make_form(config, sides, whole, form)
         log.info("form: the model as %s", form)
         tried_form = tried(run, model, cases, original=run.evaluation)
         weight = weigh(config, sides, model)
@@ -181,6 +187,14 @@ def rung_of(run: Run, form: Form, cases: Cases | None) -> Rung:
         log.warning("form: %s is not made: %s", form, error)
         return Rung(form, None, str(error))
     return Rung(form, replace(tried_form, weight=weight))
+
+
+def student_of(run: Run) -> CheckpointManifest:
+    """Distil the student of the model, as it comes out of the training."""
+    assert run.split is not None
+    student = distil(run.config, run.split, run.candidate)
+    artifacts.show(student)
+    return student
 
 
 def tried(

@@ -3,6 +3,7 @@
 from functools import singledispatch
 
 from tasks.change import ChangeReport
+from tasks.ladder import summary_of_student
 from tasks.manifests import (
     BentoManifest,
     CalibrationManifest,
@@ -100,6 +101,8 @@ def _(manifest: CheckpointManifest) -> str:
         )
     if manifest.kind.startswith("openvino"):
         return f"form: {manifest.kind} of {manifest.parameters / 1e6:.1f} M parameters"
+    if manifest.teacher_layers:
+        return summary_of_student(manifest)
     used = manifest.hardware
     tokens = "" if used is None else f", {used.tokens_per_second:,.0f} tokens/s"
     return (

@@ -124,9 +124,8 @@ def print_ladder(console: Console, run: "Run") -> None:
         table.add_row(*cells, f"[{colour}]{verdict}[/]")
     print_whole(table, console)
     for rung in run.forms:
-        if rung.told is not None:
-            told = f"{rung.form} was not made: {rung.told}"
-            console.print(told, highlight=False, markup=False, soft_wrap=True)
+        for note in rung.notes:
+            console.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_whole(table: Table, console: Console | None = None) -> None:

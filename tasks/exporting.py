@@ -48,16 +48,10 @@ def export_form(
     Raises:
         FormError: if the model is of no family that has this form, or differs from its family.
     """
-    config = _config(model_folder, max_length)
+    config = packable_config(model_folder, max_length)
+    weights = read_weights(model_folder)
     try:
-        weights = load_file(model_folder / "model.safetensors")
-        if odd := {str(w.dtype) for w in weights.values()} - {"float32", "float16", "int64"}:
-            raise FormError(f"weights of type {min(odd)} cannot be read; save them as float32")
         graph = _Encoder(config, weights).graph()
-    except (OSError, SafetensorError, TypeError) as error:
-        raise FormError(
-            f"{model_folder / 'model.safetensors'}: cannot be read ({type(error).__name__})"
-        ) from None
     except KeyError as error:
         raise FormError(
             f"a {config['model_type']} model has the weight {error}, and this one has not; serve it "
@@ -70,8 +64,28 @@ def export_form(
     _require_finite(Packed(output, max_length))
 
 
-def _config(folder: Path, max_length: int) -> dict[str, Any]:
-    """Return the model's config, if its family has a packed form."""
+def read_weights(folder: Path) -> Weights:
+    """Return a model's weights by name.
+
+    Raises:
+        FormError: if they cannot be read, or are of a type that NumPy has not.
+    """
+    file = folder / "model.safetensors"
+    try:
+        weights = load_file(file)
+    except (OSError, SafetensorError, TypeError) as error:
+        raise FormError(f"{file}: cannot be read ({type(error).__name__})") from None
+    if odd := {str(w.dtype) for w in weights.values()} - {"float32", "float16", "int64"}:
+        raise FormError(f"weights of type {min(odd)} cannot be read; save them as float32")
+    return weights
+
+
+def packable_config(folder: Path, max_length: int) -> dict[str, Any]:
+    """Return the model's config.
+
+    Raises:
+        FormError: if its family has no packed form, or not for texts of so many tokens.
+    """
     config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     kind, head = config.get("model_type"), (config.get("architectures") or ["none"])[0]
     problems = []

@@ -3,7 +3,7 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -21,6 +21,9 @@ from tasks.sources import Source, fetch
 from tasks.steps import run_step
 from tasks.tracking import tracked
 from tasks.worker.spec import TrainSpec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _UNPACKED = "unpacked"
 
@@ -56,14 +59,40 @@ def fine_tune(config: PipelineConfig, split: SplitManifest) -> CheckpointManifes
 def _train(
     config: PipelineConfig, split: SplitManifest, base: Source, folder: Path
 ) -> dict[str, Any]:
-    training, labels = config.training, config.data.label_names
     base_model = _base_model(base.path, folder)
     tokenizer = load_tokenizer(base_model, base.path)
+    adapter = config.training.adapter
+    settings = {"adapter": None if adapter is None else adapter.settings()}
+    made = train_in(folder, config, split, tokenizer, base_model, settings)
+    shutil.rmtree(folder / _UNPACKED, ignore_errors=True)
+    return {"base_model": base.uri, "base_model_digest": base.digest, **made}
+
+
+def train_in(
+    folder: Path,
+    config: PipelineConfig,
+    split: SplitManifest,
+    tokenizer: "PreTrainedTokenizerBase",
+    base_model: Path,
+    settings: dict[str, Any],
+    stage: str = "finetune",
+) -> dict[str, Any]:
+    """Train `base_model`, a folder in `folder` that is used up; return what the manifest says of it.
+
+    What is left is `model/` and `result.json`. An interrupted training in the folder is gone on
+    with. `settings` are fields of the worker's `TrainSpec` that go before those of the config's
+    training; `stage` is the name under which progress is told.
+
+    Raises:
+        SourceError: if the tokenizer fails on a text.
+        TrainingError: if the worker fails, with the end of its log.
+    """
+    training, labels = config.training, config.data.label_names
     truncated = 0
     for side in ("train", "validation"):
         parquet, encoded = split.path(f"{side}.parquet"), folder / "encoded" / side
         truncated += encode(parquet, tokenizer, labels, training.max_length, encoded)
-    section = training.model_dump(exclude={"base_model", "max_length", "adapter"})
+    section = training.model_dump(exclude={"base_model", "max_length", "adapter"}) | settings
     spec = TrainSpec(
         base_model=str(base_model),
         train=str(folder / "encoded" / "train"),
@@ -71,32 +100,24 @@ def _train(
         output=str(folder),
         labels=list(labels),
         pad_token_id=int(tokenizer.pad_token_id),
-        adapter=None if training.adapter is None else training.adapter.settings(),
         save_steps=config.launch.save_steps,
         **section,
     )
     spec.write(folder / "train.json")
     from tasks.worker.checkpoints import drop_checkpoints
 
-    used = {} if (folder / "result.json").exists() else _run_worker(config, folder)
+    used = {} if (folder / "result.json").exists() else _run_worker(config, folder, stage)
     tokenizer.save_pretrained(folder / "model")
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     drop_checkpoints(folder)
     shutil.rmtree(folder / "encoded")
-    for made in (base_model, folder / _UNPACKED):
-        shutil.rmtree(made, ignore_errors=True)
+    shutil.rmtree(base_model, ignore_errors=True)
     (folder / "train.json").unlink()
     (folder / "energy.json").unlink(missing_ok=True)
-    return {
-        "base_model": base.uri,
-        "base_model_digest": base.digest,
-        "truncated_rows": truncated,
-        **result,
-        "hardware": {**result["hardware"], **used},
-    }
+    return {"truncated_rows": truncated, **result, "hardware": {**result["hardware"], **used}}
 
 
-def _run_worker(config: PipelineConfig, folder: Path) -> dict[str, float]:
+def _run_worker(config: PipelineConfig, folder: Path, stage: str) -> dict[str, float]:
     """Train to the end by `train.json` in the folder; return the energy used, where it is asked for."""
     with (
         held(training_devices(config.training.device), config.name),
@@ -105,7 +126,7 @@ def _run_worker(config: PipelineConfig, folder: Path) -> dict[str, float]:
     ):
 
         def on_event(event: dict[str, Any]) -> None:
-            _tell(event)
+            _tell(stage, event)
             track(event)
 
         run_worker("train", folder / "train.json", on_event, _processes(config))
@@ -136,14 +157,14 @@ def _processes(config: PipelineConfig) -> Processes:
     )
 
 
-def _tell(event: dict[str, Any]) -> None:
+def _tell(stage: str, event: dict[str, Any]) -> None:
     if event["event"] == "step":
         note = (
             f"updates, {event['eta_seconds']:,.0f} s left, loss {event['loss']:.3f}, "
             f"{event['tokens_per_second']:,.0f} tokens/s, {event['memory_mb']:,.0f} MiB, "
             f"rate {event['learning_rate']:.1e}"  # last, since a narrow terminal cuts it off
         )
-        report_progress("finetune", event["done"], event["total"], note)
+        report_progress(stage, event["done"], event["total"], note)
     elif event["event"] == "epoch":
         note = f"epoch done, validation loss {event['loss']:.3f}, macro F1 {event['f1']:.3f}"
         report_progress("validation", event["epoch"], None, note)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tasks.manifests import Figure
+from tasks.manifests import CheckpointManifest, Figure
 
 if TYPE_CHECKING:  # a run holds the rungs of its ladder
     from tasks.reporting import Run
@@ -22,9 +22,52 @@ class Rung:
     told: str | None = None
 
     @property
+    def student(self) -> CheckpointManifest | None:
+        """Return the model, if it is a student that could be made."""
+        made = None if self.run is None else self.run.checkpoint
+        return made if made is not None and made.teacher_layers else None
+
+    @property
+    def name(self) -> str:
+        """Return the form, and of a student how many layers it has."""
+        return self.form if self.student is None else f"{self.form} of {layers_of(self.student)}"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what is to be told of the form: why there is none, or what the student is."""
+        if self.told is not None:
+            return (f"{self.form} was not made: {self.told}",)
+        return () if self.student is None else (summary_of_student(self.student),)
+
+    @property
     def passes(self) -> bool:
         """Return whether the form passed every rule of the gate."""
         return self.run is not None and self.run.decided.verdict == "pass"
+
+
+def layers_of(student: CheckpointManifest) -> str:
+    """Return how many layers a student has, in words."""
+    count = len(student.teacher_layers)
+    return f"{count} layer{'s' if count > 1 else ''}"
+
+
+def numbers_of(student: CheckpointManifest) -> str:
+    """Return which layers of its teacher a student has, in words; the first is number 1."""
+    numbers = ", ".join(str(number + 1) for number in student.teacher_layers)
+    return f"number{'s' if len(student.teacher_layers) > 1 else ''} {numbers}"
+
+
+def summary_of_student(student: CheckpointManifest) -> str:
+    """Return in words what a student is and how it was trained."""
+    kept = f"student: {layers_of(student)} ({numbers_of(student)} of the model's)"
+    size = f"{student.parameters / 1e6:.1f} M parameters"
+    if not student.epochs:
+        return f"{kept}, {size}, left as cut out"
+    return (
+        f"{kept}, {size}, trained to the model's answers on {student.device} "
+        f"({student.precision}), best of {len(student.epochs)} epochs is {student.best_epoch}, "
+        f"{student.seconds:.0f} s, {student.rows_per_second:.0f} rows/s"
+    )
 
 
 def served(rungs: Sequence[Rung]) -> Rung | None:
@@ -46,7 +89,7 @@ def ladder_table(run: "Run") -> list[dict[str, str]]:
         if rung.run is None:
             lines.append({**dict.fromkeys(lines[0], ""), "form": rung.form, "verdict": "not made"})
         else:
-            lines.append(_line(rung.form, rung.run, is_served=rung is chosen))
+            lines.append(_line(rung.name, rung.run, is_served=rung is chosen))
     return lines
 
 

@@ -192,10 +192,14 @@ class CheckpointManifest(Manifest):
     """A model: `model/` with safetensors weights, config and tokenizer, or as `tasks.linear` has it.
 
     A `linear` one has no base model, epochs, curve or hardware use. The `openvino` ones are forms of
-    a transformer and have its own.
+    a transformer and have its own. A student has the layers `teacher_layers` of its teacher, which
+    are numbered from 0, and epochs and curve of its own, unless it was left as it was cut out.
     """
 
-    kind: Literal["transformer", "linear", "openvino-fp32", "openvino-int8"] = "transformer"
+    kind: Literal["transformer", "linear", "openvino-fp32", "openvino-int8", "openvino-student"] = (
+        "transformer"
+    )
+    teacher_layers: tuple[int, ...] = ()
     base_model: str
     base_model_digest: str
     parameters: int

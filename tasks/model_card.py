@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from configs.schema import PipelineConfig, redact
+from tasks.ladder import layers_of, numbers_of
 from tasks.manifests import (
     CheckpointManifest,
     DatasetManifest,
@@ -180,6 +181,11 @@ def _training(candidate: Candidate) -> Iterator[str]:
     if is_form:
         yield "Served in a cheaper form than the model as trained, which passed the same gate and was"
         yield f"compared with that on the same test rows: {escaped(checkpoint.kind)}.\n"
+    if checkpoint.teacher_layers:
+        taught = "taught by it" if checkpoint.epochs else "left as they were cut out"
+        numbers = numbers_of(checkpoint)
+        yield f"It is a student: {layers_of(checkpoint)} ({numbers} of the model's), {taught}."
+        yield "Settings of its own begin with `student`.\n"
     if checkpoint.kind == "linear":
         yield "TF-IDF of words and pairs of words, and logistic regression: the run's baseline,"
         place = "no worse than" if is_form else "released in the place of"
@@ -193,6 +199,9 @@ def _training(candidate: Candidate) -> Iterator[str]:
         settings = config.training.model_dump(mode="json")
         settings["base_model"] = redact(config.training.base_model)
         made["best_epoch"] = str(checkpoint.best_epoch)
+        if checkpoint.teacher_layers:
+            student = config.serving.student.model_dump(mode="json")
+            settings |= {f"student.{name}": value for name, value in student.items()}
     settings |= made
     yield "| setting | value |\n| --- | --- |"
     yield from (f"| {escaped(name)} | {escaped(str(value))} |" for name, value in settings.items())

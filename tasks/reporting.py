@@ -116,7 +116,7 @@ class Run:
         """Return why the run ends as it does: the decision's reasons, and the baseline's."""
         assert self.decision is not None
         if (form := served(self.forms)) is not None:
-            return *self.decision.reasons, f"served as {form.form}: {'; '.join(_no_worse(form))}"
+            return *self.decision.reasons, f"served as {form.name}: {'; '.join(_no_worse(form))}"
         if self.instead is None or self.instead.decision is None:
             return self.decision.reasons
         own, other = "; ".join(self.decision.reasons), "; ".join(self.instead.decision.reasons)
@@ -325,6 +325,9 @@ def _plots(run: Run) -> dict[str, str]:
     if run.checkpoint is not None:
         drawn["training_curve"] = plots.training_curve(run.checkpoint)
         drawn["training_pace"] = plots.training_pace(run.checkpoint)
+    for rung in run.forms:
+        if rung.student is not None and rung.student.epochs:
+            drawn["student_curve"] = plots.training_curve(rung.student)
     if run.probe is not None and run.probe.flips:
         figures = {line["perturbation"]: line["flips"] for line in flip_rows(run.probe)}
         drawn["flips"] = plots.flips(figures, run.config.gate.robustness.max_flips)

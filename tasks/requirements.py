@@ -23,6 +23,7 @@ SERVING_ROOTS = {
     "linear": (*_SERVICE, "safetensors", "rjieba"),  # which cuts Chinese
     "openvino-fp32": _PACKED,
     "openvino-int8": _PACKED,
+    "openvino-student": _PACKED,
 }
 """What serving a model of each kind needs, whatever its texts are."""
 MODULES_OF = {
@@ -30,6 +31,7 @@ MODULES_OF = {
     "linear": ("linear.py", "words.py"),
     "openvino-fp32": ("packed.py",),
     "openvino-int8": ("packed.py",),
+    "openvino-student": ("packed.py",),
 }
 """Modules of the service that models of one kind need alone."""
 

@@ -54,7 +54,7 @@ def weigh_form(
         texts = pq.read_table(split.path("validation.parquet"), columns=["text"])["text"]
         some = texts[:_MOST_ROWS].to_pylist()
         size = sum(file.stat().st_size for file in checkpoint.path("model").rglob("*"))
-        own = _measured(config, checkpoint, some, folder)
+        own = measured(config, checkpoint, some, folder)
         return {"rows": len(some), "size_mb": size / 1e6, **own}
 
     return run_step(
@@ -66,10 +66,14 @@ def weigh_form(
     )
 
 
-def _measured(
+def measured(
     config: PipelineConfig, checkpoint: CheckpointManifest, texts: list[str], folder: Path
 ) -> dict[str, float]:
-    """Return what a process measured that loads the model as the service does."""
+    """Return `cpu_ms` and `memory_mb` as a process measured that loads the model as the service does.
+
+    Raises:
+        BentoError: if the engine ends without a result, with the end of what it said.
+    """
     n_labels = len(config.data.label_names)
     scratch = folder / "engine"
     scratch.mkdir()
@@ -86,8 +90,8 @@ def _measured(
     write_json(scratch / "texts.json", texts)
     told = run_beside(SERVICE, _MEASURE, scratch)
     shutil.rmtree(scratch)  # links alone: the model they lead to stays
-    measured: dict[str, float] = json.loads(told.splitlines()[-1])
-    return measured
+    found: dict[str, float] = json.loads(told.splitlines()[-1])
+    return found
 
 
 weigh = task(name="weigh", task_run_name="weigh", cache_policy=NO_CACHE)(weigh_form)

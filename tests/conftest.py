@@ -22,6 +22,7 @@ SHARE_A_RELEASE = {
     "test_postgres",
     "test_prefect_ui",
     "test_raw_text",
+    "test_student",
 }
 
 

@@ -26,7 +26,8 @@ class Batch:
     `labels` int64 [n_rows] the class ids, `weights` float32 [n_rows] what each row counts in the
     loss. `grid` int64 [n_rows * width] is the token in each cell of a grid as wide as the longest
     row, `filled` bool [n_rows, width] whether the cell has one, `cells` int64 [n_tokens] the cell
-    of each token.
+    of each token. `teacher` float32 [n_rows, n_labels] are the logits of a model to learn from, if
+    there is one.
     """
 
     ids: torch.Tensor
@@ -38,6 +39,7 @@ class Batch:
     grid: torch.Tensor
     filled: torch.Tensor
     cells: torch.Tensor
+    teacher: torch.Tensor | None = None
 
     @property
     def width(self) -> int:
@@ -61,8 +63,9 @@ class Batch:
         return replace(
             self,
             **{
-                field.name: getattr(self, field.name).pin_memory().to(device, non_blocking=True)
+                field.name: tensor.pin_memory().to(device, non_blocking=True)
                 for field in fields(self)
+                if (tensor := getattr(self, field.name)) is not None
             },
         )
 
@@ -71,14 +74,16 @@ class EncodedRows:
     """Token ids of n rows, memory-mapped from a folder.
 
     `ids.npy` int32 [n_tokens] holds all rows end to end, `offsets.npy` int64 [n_rows + 1] where
-    each begins, `labels.npy` int64 [n_rows] the class ids.
+    each begins, `labels.npy` int64 [n_rows] the class ids. `teacher` is a file of a teacher's logits
+    [n_rows, n_labels], float32.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, teacher: Path | None = None) -> None:
         self.ids = np.load(folder / "ids.npy", mmap_mode="r")
         self.offsets: NDArray[np.int64] = np.load(folder / "offsets.npy")
         self.labels: NDArray[np.int64] = np.load(folder / "labels.npy")
         self.lengths = np.diff(self.offsets)
+        self.teacher = None if teacher is None else np.load(teacher, mmap_mode="r")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -102,6 +107,8 @@ class EncodedRows:
             "filled": filled,
             "cells": np.flatnonzero(filled),
         }
+        if self.teacher is not None:
+            arrays["teacher"] = self.teacher[rows]
         return Batch(**{name: torch.from_numpy(array) for name, array in arrays.items()})
 
 

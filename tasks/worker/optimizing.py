@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from numpy.typing import NDArray
 
-from tasks.worker.batches import EncodedRows
+from tasks.worker.batches import Batch, EncodedRows
 from tasks.worker.spec import TrainSpec
 
 
@@ -46,6 +47,23 @@ def class_weights(spec: TrainSpec, rows: EncodedRows) -> NDArray[np.float64]:
     counts = np.bincount(rows.labels, minlength=len(spec.labels))
     weights: NDArray[np.float64] = len(rows) / (len(spec.labels) * counts)
     return weights
+
+
+def row_losses(logits: torch.Tensor, part: Batch, spec: TrainSpec) -> torch.Tensor:
+    """Return the loss [n_rows] of logits [n_rows, n_labels]: the cross-entropy with the labels.
+
+    Beside a teacher's logits t, those z of a student have the loss
+    `w * CE(label, softmax(z)) + (1 - w) * T^2 * CE(softmax(t / T), softmax(z / T))`, where w is the
+    label's weight and T the temperature; T^2 keeps the gradients of both parts alike in size
+    (Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network", section 2).
+    """
+    of_labels = F.cross_entropy(logits.float(), part.labels, reduction="none")
+    if part.teacher is None:
+        return of_labels
+    taught = (part.teacher / spec.temperature).softmax(dim=1)
+    of_teacher = F.cross_entropy(logits.float() / spec.temperature, taught, reduction="none")
+    weight = spec.label_weight
+    return weight * of_labels + (1 - weight) * spec.temperature**2 * of_teacher
 
 
 def learning_rate_at(step: int, steps: int, spec: TrainSpec) -> float:

@@ -25,7 +25,9 @@ class TrainSpec(_Spec):
     `train` and `validation` are folders of encoded rows (see `batches.EncodedRows`). Everything is
     written under `output`: `model/`, `result.json`, and `checkpoint-*/` on the way. The fields
     from `num_hidden_layers` on are those of the config's `training` section, but for `save_steps`:
-    the share of all updates after which a checkpoint is written, which is of its `launch`.
+    the share of all updates after which a checkpoint is written, which is of its `launch`; and the
+    last three: a file of a teacher's logits [n_rows, n_labels] on the rows of `train`, float32, and
+    how they take part in the loss (see `optimizing.row_losses`).
     """
 
     base_model: str
@@ -56,6 +58,9 @@ class TrainSpec(_Spec):
     torch_compile: bool
     full_determinism: bool
     save_steps: float
+    teacher_logits: str | None = None
+    temperature: float = 1.0
+    label_weight: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from numpy.typing import NDArray
 
 from tasks.worker.adapters import adapt, inner, merge
@@ -32,7 +31,7 @@ from tasks.worker.families import PADDED, forward_of, padded
 from tasks.worker.figures import validation_figures
 from tasks.worker.loading import load_model, require_vocabulary
 from tasks.worker.meters import Meter, memory_mb
-from tasks.worker.optimizing import class_weights, learning_rate_at, make_optimizer
+from tasks.worker.optimizing import class_weights, learning_rate_at, make_optimizer, row_losses
 from tasks.worker.parallel import (
     Classifier,
     averaging,
@@ -121,7 +120,8 @@ def _save(trainer: Trainer) -> None:
 
 def prepare(spec: TrainSpec, device: Device) -> Trainer:
     """Load model, optimizer and rows, and go back to the newest checkpoint if there is one."""
-    rows, held_out = EncodedRows(Path(spec.train)), EncodedRows(Path(spec.validation))
+    teacher = None if spec.teacher_logits is None else Path(spec.teacher_logits)
+    rows, held_out = EncodedRows(Path(spec.train), teacher), EncodedRows(Path(spec.validation))
     adapted = adapt(load_model(spec), spec)
     model = inner(adapted)
     require_vocabulary(model, rows.ids, held_out.ids)
@@ -237,8 +237,7 @@ def _update(trainer: Trainer, parts: list[Batch], rate: float) -> torch.Tensor:
         with averaging(trainer.parallel, number == len(parts)):
             with device.autocast():
                 logits = trainer.parallel(part)
-            losses = F.cross_entropy(logits.float(), part.labels, reduction="none")
-            loss = (losses * part.weights).sum()
+            loss = (row_losses(logits, part, trainer.spec) * part.weights).sum()
             # The processes' gradients are averaged, so that each must count as all of them.
             torch.autograd.backward(scaler.scale(loss * device.world))
         total += loss.detach()

@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
-    "name", ["base_models", "change", "data", "decision", "gate", "labels", "pools", "training"]
+    "name",
+    ["base_models", "change", "data", "decision", "forms", "gate", "labels", "pools", "training"],
 )
 def test_a_quick_benchmark_runs_and_writes_what_it_measured(name: str) -> None:
     file = ROOT / "benchmarks" / "results" / f"{name}_quick.json"

@@ -150,7 +150,7 @@ def test_your_own_data_passes_the_check_with_the_five_lines(homes: Path, tmp_pat
 def test_every_setting_named_exists() -> None:
     known = "".join(
         (ROOT / "configs" / name).read_text(encoding="utf-8")
-        for name in ("schema.py", "training.py")
+        for name in ("schema.py", "serving.py", "training.py")
     )
     for name in re.findall(r"`(?:data|training|gate|split|serving)\.(\w+)", README):
         assert f"    {name}: " in known

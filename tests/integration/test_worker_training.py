@@ -12,10 +12,16 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 from sklearn.utils.class_weight import compute_class_weight
 
+from configs.serving import Student
 from configs.training import Launch, Training
 from tasks.worker.batches import EncodedRows, write_rows
 from tasks.worker.figures import validation_figures
-from tasks.worker.optimizing import class_weights, learning_rate_at, parameter_groups
+from tasks.worker.optimizing import (
+    class_weights,
+    learning_rate_at,
+    parameter_groups,
+    row_losses,
+)
 from tasks.worker.spec import ScoreSpec, TrainSpec
 
 PEAK = 0.01
@@ -104,6 +110,32 @@ def test_balanced_class_weights_are_scikit_learn_s(tmp_path: Path) -> None:
     assert even.tolist() == [1.0, 1.0, 1.0]
 
 
+def test_the_loss_of_a_student_is_the_formula_s(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    taught, own = draw.normal(scale=3, size=(2, 7, 3)).astype(np.float32)
+    labels = draw.integers(3, size=7)
+    write_rows(tmp_path, [[1, 2]] * 7, labels.tolist())
+    np.save(tmp_path / "teacher.npy", taught)
+    rows, order = EncodedRows(tmp_path, tmp_path / "teacher.npy"), np.array([4, 0, 6, 1])
+    temperature, weight = 2.5, 0.3
+
+    def log_shares(logits: Any) -> Any:
+        exact = logits.astype(np.float64)
+        return exact - np.log(np.exp(exact).sum(axis=1, keepdims=True))
+
+    of_labels = -log_shares(own)[np.arange(7), labels]
+    shares = np.exp(log_shares(taught / temperature))
+    of_teacher = -(shares * log_shares(own / temperature)).sum(axis=1)
+    expected = weight * of_labels + (1 - weight) * temperature**2 * of_teacher
+    spec = spec_with(temperature=temperature, label_weight=weight)
+    logits = torch.from_numpy(own[order])
+    batch = rows.batch(order)
+    assert row_losses(logits, batch, spec).numpy() == pytest.approx(expected[order], rel=1e-5)
+    plain = EncodedRows(tmp_path).batch(order)
+    assert plain.teacher is None
+    assert row_losses(logits, plain, spec).numpy() == pytest.approx(of_labels[order], rel=1e-5)
+
+
 def test_matrices_decay_and_biases_and_norms_do_not() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.LayerNorm(3), torch.nn.Linear(3, 2))
     decaying, still = parameter_groups(model, 0.01)
@@ -114,9 +146,10 @@ def test_matrices_decay_and_biases_and_norms_do_not() -> None:
 
 def test_the_spec_takes_the_config_s_training_section_name_by_name() -> None:
     names = [field.name for field in fields(TrainSpec)]
-    ours = names[names.index("num_hidden_layers") :]
-    assert set(ours) - {"save_steps"} == set(Training.model_fields) - {"base_model", "max_length"}
+    start, end = names.index("num_hidden_layers"), names.index("save_steps")
+    assert set(names[start:end]) == set(Training.model_fields) - {"base_model", "max_length"}
     assert "save_steps" in Launch.model_fields
+    assert set(names[end + 2 :]) == {"temperature", "label_weight"} <= set(Student.model_fields)
 
 
 @pytest.mark.parametrize(

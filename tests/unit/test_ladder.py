@@ -1,6 +1,7 @@
 """Cheaper forms of a model: how the gate judges them, which one is served, and how that is told."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from evaluations import GOOD, LABELS, report_of
 from rich.console import Console
+from students import STUDENT
 
 from configs.errors import GateError
 from configs.schema import PipelineConfig
@@ -124,6 +126,8 @@ NOT_MADE = Rung("int8", None, "distilbert has no packed form")
     [
         ((Rung("int8", INT8), Rung("fp32", FP32)), "int8"),
         ((Rung("int8", WORSE), Rung("fp32", FP32)), "fp32"),
+        ((Rung("student", WORSE), Rung("int8", INT8)), "int8"),
+        ((Rung("student", None, "why"), Rung("int8", INT8)), "int8"),
         ((NOT_MADE, Rung("fp32", FP32)), "fp32"),
         ((Rung("int8", WORSE), Rung("fp32", None, "why")), None),
         ((), None),
@@ -160,6 +164,20 @@ def test_a_form_that_was_not_made_says_why_in_terminal_and_report() -> None:
     assert "int8 was not made: distilbert has no packed form" in shown
     assert "pass, served" in shown and "not made" in shown
     assert "…" not in shown
+
+
+def test_a_student_is_told_of_with_its_layers_in_table_terminal_and_reasons() -> None:
+    rung = Rung("student", replace(INT8, checkpoint=STUDENT))
+    run = run_of(report_of(), 22.0, (rung, Rung("int8", INT8)))
+    assert [line["form"] for line in ladder_table(run)] == [
+        "as trained",
+        "int8",
+        "student of 2 layers",
+    ]
+    assert run.reasons[-1].startswith("served as student of 2 layers: accuracy over original: ")
+    stream = io.StringIO()
+    print_ladder(Console(file=stream, width=60), run)
+    assert "student: 2 layers (numbers 1, 6 of the model's), 11.0 M parameters" in stream.getvalue()
 
 
 def test_a_run_without_forms_prints_no_ladder() -> None:

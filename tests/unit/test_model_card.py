@@ -1,12 +1,14 @@
 """The model card: Hugging Face can read its metadata, and its words are true of the run."""
 
 import html.parser
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from evaluations import GOOD, leakage_of, report_of
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from students import STUDENT
 
 from configs.schema import PipelineConfig
 from tasks.gate import force, judge
@@ -112,6 +114,16 @@ def test_a_baseline_is_not_said_to_be_a_transformer() -> None:
     assert "| stop\\_words | none |" in body and "| parameters | 12,345 |" in body
     own = model_card(candidate_of(training=training), TAG)
     assert "logistic" not in own and "the first 77 tokens are read" in own
+
+
+def test_a_student_is_said_to_be_one_with_its_layers_and_settings() -> None:
+    candidate = candidate_of(serving={"forms": ["student"], "student": {"temperature": 3.5}})
+    assert "student" not in model_card(candidate, TAG)
+    student = STUDENT.model_copy(update={"kind": "openvino-student"})
+    card = model_card(replace(candidate, checkpoint=student), TAG)
+    assert "It is a student: 2 layers (numbers 1, 6 of the model's), taught by it." in card
+    assert "| student.temperature | 3.5 |" in card and "| parameters | 11,000,000 |" in card
+    assert metadata_of(card).get("library_name") == "openvino"
 
 
 def test_no_secret_of_the_source_is_in_it() -> None:

@@ -87,6 +87,7 @@ def test_every_stage_has_its_section() -> None:
         "SliceLimits",
         "Slicing",
         "Split",
+        "Student",
         "Tracking",
         "Training",
         "Validation",
