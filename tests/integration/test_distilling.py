@@ -67,8 +67,9 @@ def split_in(folder: Path, swapped: tuple[str, ...] = ()) -> SplitManifest:
 
 def config_for(base: Path, student: dict[str, Any], **training: Any) -> PipelineConfig:
     settings = {
-        "base_model": str(base), "max_length": 32, "learning_rate": 2e-3, "num_train_epochs": 4,
+        "base_model": str(base), "max_length": 32, "learning_rate": 2e-3, "num_train_epochs": 5,
         "train_batch_size": 8, "device": "cpu", "early_stopping_patience": 100,
+        "metric_for_best_model": "loss",  # else the first epoch is, of a model that is hardly sure
     }  # fmt: skip
     own = {"num_hidden_layers": 1, "learning_rate": 2e-3, "num_train_epochs": 4}
     return PipelineConfig.model_validate(
