@@ -59,11 +59,9 @@ def see_to_dead_runs() -> list[DeadRun]:
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectHTTPStatusError
 
-    seen, notes = [], dead_runs()
+    seen, notes = [], dead_runs(_server())
     try:
         for note in notes:
-            if note.server != _server():
-                continue
             with get_client(sync_client=True) as client:
                 seen.append(DeadRun(note.pipeline, note.run, _seen_to(client, note)))
             log.warning("%s: run %s: %s", note.pipeline, note.run, seen[-1].told)

@@ -54,20 +54,21 @@ def noted(note: RunNote) -> Iterator[None]:
             _forget(file)
 
 
-def dead_runs() -> Generator[RunNote]:
-    """Yield the notes of this machine's runs whose process is gone; one that was seen to is forgotten.
+def dead_runs(server: str) -> Generator[RunNote]:
+    """Yield the notes of this machine's runs on a server whose process is gone, and forget them.
 
-    It is locked in the meantime, so that two who look never see to the same one. What another
-    machine noted is left to it: whether its locks reach here is not known.
+    One is forgotten when the next is asked for, and locked until then, so that two who look never
+    see to the same one. What another machine noted is left to it: whether its locks reach here is
+    not known.
     """
     for file in sorted(_folder().glob("*.json")):
         try:
             note = RunNote.model_validate_json(file.read_bytes())
         except (OSError, ValidationError):  # it ended, or is of another kind
             continue
-        lock = FileLock(file.with_suffix(".lock"))
-        if note.host != socket.gethostname():
+        if note.host != socket.gethostname() or note.server != server:
             continue
+        lock = FileLock(file.with_suffix(".lock"))
         with suppress(Timeout), lock.acquire(timeout=0):
             if file.exists():
                 yield note

@@ -46,7 +46,7 @@ def kill(process: "subprocess.Popen[str]") -> None:
 
 
 def dead() -> list[str]:
-    return [note.run for note in dead_runs()]
+    return [note.run for note in dead_runs("")]
 
 
 def test_a_run_that_was_killed_is_found_once_and_one_that_lives_or_ended_never(
@@ -58,7 +58,8 @@ def test_a_run_that_was_killed_is_found_once_and_one_that_lives_or_ended_never(
     process = held("killed")
     assert dead() == []
     kill(process)
-    (note,) = dead_runs()
+    assert list(dead_runs("http://elsewhere/api")) == []
+    (note,) = dead_runs("")
     assert (note.run, note.pid, note.max_restarts) == ("killed", process.pid, 2)
     assert dead() == []
     assert [file.name for file in folder.iterdir() if file.suffix == ".json"] == []
@@ -66,7 +67,7 @@ def test_a_run_that_was_killed_is_found_once_and_one_that_lives_or_ended_never(
 
 def test_a_dead_run_that_could_not_be_seen_to_is_found_again(folder: Path) -> None:
     kill(held("killed"))
-    looking = dead_runs()
+    looking = dead_runs("")
     assert next(looking).run == "killed"
     assert dead() == []  # it is being seen to
     looking.close()  # as where Prefect's server does not answer
