@@ -32,20 +32,26 @@ class DeadRun:
 @contextmanager
 def alive(config: PipelineConfig) -> Iterator[None]:
     """See to runs that died before, then note the run that is entered for as long as it lives."""
-    see_to_dead_runs()
     run, _ = run_and_due()
+    if not run:
+        yield
+        return
+    see_to_dead_runs()
     with noted(note_of(run, config.name, _server(), config.launch.max_restarts)):
         yield
 
 
 def run_and_due() -> tuple[str, datetime | None]:
-    """Return the id of the run that is entered and, if a schedule started it, when it was due."""
+    """Return the id of the run that is entered and, if a schedule started it, when it was due.
+
+    The id is empty where the flow's function is called without Prefect.
+    """
     from prefect.context import FlowRunContext
 
     context = FlowRunContext.get()
     run = context.flow_run if context is not None else None
     if run is None:
-        return "of no server", None
+        return "", None
     return str(run.id), run.expected_start_time if run.auto_scheduled else None
 
 
