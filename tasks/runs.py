@@ -107,7 +107,10 @@ def turn(pipeline: str, run: str, due: datetime | None = None) -> Iterator[str |
             yield f"was due at {due:%Y-%m-%d %H:%M} UTC; {stands}, which began later, stands for it"
             return
         write_json(file, {"run": run, "pid": os.getpid()})
-        yield None
+        try:
+            yield None
+        finally:
+            file.unlink(missing_ok=True)
         write_json(done, {"run": run, "began": began.isoformat()})
     finally:
         lock.release()

@@ -133,6 +133,7 @@ def test_a_run_that_failed_stands_for_no_other(folder: Path, content: str | None
     due = datetime.now(UTC) - timedelta(hours=1)
     with pytest.raises(ValueError, match="in mid-run"), turn("sms", "failed", due):
         raise ValueError("in mid-run")
+    assert [file.suffix for file in folder.iterdir()] == [".lock"]
     if content is not None:
         (folder / "sms.done").write_text(content)
     with turn("sms", "next", due) as left_out:
