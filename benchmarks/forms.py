@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -112,7 +113,7 @@ class Line:
 
         return {
             "baseline": lambda: self.baseline,
-            **{f"student of {n}": lambda n=n: student(n) for n in sorted(layers)},  # type: ignore[misc]
+            **{f"student of {count}": partial(student, count) for count in sorted(layers)},
             "int8": lambda: make_form(self.config, self.split, trained, "int8"),
             "fp32": lambda: make_form(self.config, self.split, trained, "fp32"),
         }
