@@ -6,10 +6,10 @@ from pathlib import Path
 
 import integrity
 
+# Not resolved: were this file a link, another folder than the Bento would be held to its manifest.
+BENTO = Path(__file__).absolute().parent.parent
 try:  # before anything else of the Bento is read
-    integrity.require_intact(
-        Path(__file__).resolve().parent.parent, in_image="BENTOML_CONTAINERIZED" in os.environ
-    )
+    integrity.require_intact(BENTO, in_image="BENTOML_CONTAINERIZED" in os.environ)
 except integrity.IntegrityError as error:
     sys.exit(f"this Bento is not what was released, and is not served\n{error}")
 
@@ -96,9 +96,8 @@ def _require_signed(public_key: Path) -> None:
         sys.exit(
             f"EKIBEN_SERVE_PUBLIC_KEY: needs the package {error.name!r}; install model-signing"
         )
-    bento = Path(__file__).resolve().parent.parent
     try:
-        require_signed(bento, bento / integrity.SIGNATURE, public_key)
+        require_signed(BENTO, BENTO / integrity.SIGNATURE, public_key)
     except SignatureError as error:
         sys.exit(str(error))
 

@@ -363,6 +363,15 @@ def test_the_service_refuses_to_start_with_a_file_too_many_or_without_its_manife
     assert "'manifest.json' is missing" in refused_by_bentoml(released / "v2")
 
 
+def test_the_service_refuses_to_start_where_it_is_itself_a_link(
+    released: Path, tmp_path: Path
+) -> None:
+    service = released / "v1/src/service.py"
+    service.rename(tmp_path / "service.py")
+    service.symlink_to(tmp_path / "service.py")
+    assert "'src/service.py' is a link" in refused_by_bentoml(released / "v1")
+
+
 # --- Signatures -----------------------------------------------------------------------------------
 
 
