@@ -49,6 +49,23 @@ def test_failed_writes_end_in_words_and_tear_nothing(sources: Path) -> None:
     assert found["torn"] == found["other_weights"] == 0
 
 
+def test_one_input_is_trained_once_and_dead_and_cancelled_runs_are_seen_to(sources: Path) -> None:
+    file = ROOT / "benchmarks" / "results" / "triggers_quick.json"
+    file.unlink(missing_ok=True)
+    ended = subprocess.run(
+        [sys.executable, "-m", "benchmarks.triggers", "--quick"],
+        cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    results = json.loads(file.read_text(encoding="utf-8"))
+    same = results["duplicates"]
+    assert same["runs"] >= 5 and set(same["ended"]) <= {"Released", "Skipped"}
+    assert same["trained"] == same["checkpoints"] == same["releases"] == 1
+    assert results["dead"]["told_with_a_cause"] == results["dead"]["kills"] == 1
+    assert results["dead"]["staging_left"] == 0
+    assert results["cancel"]["ended"] == {"Cancelled": 1}
+
+
 @pytest.mark.parametrize("name", ["serving", "endurance", "reliability"])
 def test_a_quick_benchmark_of_the_service_runs_on_a_release(
     name: str, released: ReleasedHomes
