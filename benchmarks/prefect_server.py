@@ -84,7 +84,7 @@ class Server:
 
     def _ask(self, method: str, path: str, body: Any = None) -> Any:
         def answer() -> httpx.Response | None:
-            given = httpx.request(method, f"{self.api}{path}", json=body, timeout=60)
+            given = httpx.request(method, f"{self.api}{path}", json=body, timeout=600)
             # While its database is locked the server says to come back, as Prefect's client does.
             return None if given.status_code == 503 else given.raise_for_status()
 
