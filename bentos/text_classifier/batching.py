@@ -8,6 +8,8 @@ thread encoded the texts too: the loop does that while the model computes.
 
 import asyncio
 import math
+import os
+import sys
 import threading
 import time
 from collections import deque
@@ -17,6 +19,7 @@ from typing import Generic, Protocol, TypeVar
 
 _WEIGHT_OF_THE_LAST = 0.2  # of the batches behind the moving average of the pace
 _TURNS_A_BATCH = 4  # a request gives at most this part of a batch before the others have their turn
+_NICENESS = 5  # of the threads that compute, above that of the process
 
 
 class Overloaded(Exception):  # noqa: N818 - the state of a request
@@ -215,6 +218,7 @@ class Batcher(Generic[R, A]):
 
     def _work(self) -> None:
         assert self._loop is not None
+        _yield_to_the_loop()
         while batch := self._gather():
             rows = [row for _, part in batch for row in part]
             tokens = sum(row.n_tokens for row in rows)
@@ -279,6 +283,18 @@ class Batcher(Generic[R, A]):
                 self._pace += _WEIGHT_OF_THE_LAST * (pace - self._pace)
             else:
                 self._pace = min(self._pace, pace)
+
+
+def _yield_to_the_loop() -> None:
+    """Let this thread be the one that waits for the processor, and not the one that answers.
+
+    Under more load than can be computed, a refusal is then sent at once. Only Linux gives each
+    thread a niceness of its own.
+    """
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        niceness = os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS
+        os.setpriority(os.PRIO_PROCESS, thread, niceness)
 
 
 def _deliver(batch: list[tuple[_Request[R, A], list[R]]], answers: list[A]) -> None:

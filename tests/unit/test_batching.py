@@ -1,6 +1,8 @@
 """The batcher: who is computed when, who is refused, and that answers go back to their callers."""
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -488,3 +490,21 @@ def test_as_many_threads_compute_as_the_model_allows_and_no_more() -> None:
 
     asyncio.run(run())
     assert most == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has its process's niceness")
+def test_the_thread_that_computes_gives_way_to_the_one_that_answers() -> None:
+    def answer(rows: list[Row]) -> list[int]:
+        return [os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) for _ in rows]
+
+    async def ask() -> list[int]:
+        batcher: Batcher[Row, int] = Batcher(answer, Limits(), Deaf())
+        await batcher.start()
+        try:
+            return await batcher.submit([Row("a")], FOREVER)
+        finally:
+            await batcher.close()
+
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert asyncio.run(ask()) == [min(own + 5, 19)]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
