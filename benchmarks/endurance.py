@@ -157,11 +157,20 @@ def overload(service: Served, seconds: float) -> dict[str, Any]:
     return found
 
 
+def cores_for(part: str) -> tuple[Set[int], Set[int]]:
+    """Return the cores of the service and those of the load: apart for overload, if there are two."""
+    every = os.sched_getaffinity(0)
+    if part != "overload" or len(every) == 1:
+        return every, every
+    last = {max(every)}
+    return every - last, last
+
+
 @contextmanager
 def on_cores(cores: Set[int]) -> Iterator[None]:
-    """Have this process, and what it starts, run on these cores alone, if there are any."""
+    """Have this process, and what it starts, run on these cores alone."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores or before)
+    os.sched_setaffinity(0, cores)
     try:
         yield
     finally:
@@ -267,20 +276,19 @@ def main(arguments: list[str]) -> None:
     file = RESULTS / f"endurance{'_quick' if options.quick else ''}.json"
     known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     command = " ".join(["python", "-m", "benchmarks.endurance", *arguments])
-    *others, last = sorted(os.sched_getaffinity(0))
     for part in options.parts or PARTS:
-        apart = part == "overload" and others
+        cores, of_the_load = cores_for(part)
         with (
             tempfile.TemporaryDirectory(prefix="ekiben-endurance-") as folder,
             ExitStack() as stack,
         ):
-            with on_cores(set(others) if apart else set()):
+            with on_cores(cores):
                 service = stack.enter_context(served(options.pipeline, Path(folder)))
-            if part == "overload":
-                with on_cores({last} if apart else set()):
-                    found = {"cores": len(others) or 1, **overload(service, options.seconds)}
-            else:
-                found = {"swaps": swaps, "kills": kills}[part](service, options.times)
+            with on_cores(of_the_load):
+                if part == "overload":
+                    found = {"cores": len(cores), **overload(service, options.seconds)}
+                else:
+                    found = {"swaps": swaps, "kills": kills}[part](service, options.times)
         known = {**known, **surroundings(), "command": command, part: {"command": command, **found}}
         file.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
         show(part, found)

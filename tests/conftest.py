@@ -1,6 +1,8 @@
 """What every test may rely on: homes of its own, and telemetry off."""
 
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +94,12 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="module")
+def bento_on_path() -> Iterator[None]:
+    """Let the modules of the service be imported as the Bento imports them."""
+    service = str(ROOT / "bentos" / "text_classifier")
+    sys.path.insert(0, service)
+    yield
+    sys.path.remove(service)

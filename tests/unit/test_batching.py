@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -492,7 +491,6 @@ def test_as_many_threads_compute_as_the_model_allows_and_no_more() -> None:
     assert most == 2
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has its process's niceness")
 def test_the_thread_that_computes_gives_way_to_the_one_that_answers() -> None:
     def answer(rows: list[Row]) -> list[int]:
         return [os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) for _ in rows]

@@ -4,8 +4,6 @@ import asyncio
 import hashlib
 import importlib
 import stat
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +11,11 @@ import pytest
 
 from configs.errors import ConfigError
 from flows.keys import make_key
-from tasks.building import SERVICE
 
 KEY = "a-key-of-the-test"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _bento_on_path() -> Iterator[None]:
-    sys.path.insert(0, str(SERVICE))
-    yield
-    sys.path.remove(str(SERVICE))
+pytestmark = pytest.mark.usefixtures("bento_on_path")
 
 
 def module(name: str) -> Any:

@@ -4,20 +4,11 @@ import asyncio
 import importlib
 import json
 import logging
-import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tasks.building import SERVICE
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _bento_on_path() -> Iterator[None]:
-    sys.path.insert(0, str(SERVICE))
-    yield
-    sys.path.remove(str(SERVICE))
+pytestmark = pytest.mark.usefixtures("bento_on_path")
 
 
 def test_what_overload_refuses_has_one_line_and_every_other_request_its_own(
